@@ -1,0 +1,298 @@
+//! The columns of a list: which headings are known, and what their cells may hold.
+
+use kinora_core::{ImageFormat, ModelId, Priority, Request, Rng, Seed};
+
+/// What a column sets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Column {
+    /// The prompt.
+    Prompt,
+    /// The negative prompt.
+    Negative,
+    /// The naming template of the row's files.
+    Output,
+    /// A member of the request.
+    Setting(Setting),
+    /// A word to put into prompts and names, as `{name}`.
+    Variable(String),
+    /// A remark.
+    Comment,
+}
+
+/// A member of the request that a column can set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Setting {
+    /// Model.
+    Model,
+    /// Seed; `random` and `-1` are none.
+    Seed,
+    /// Pixels.
+    Width,
+    /// Pixels.
+    Height,
+    /// Both, as `320x192`.
+    Size,
+    /// Denoising steps.
+    Steps,
+    /// Distilled guidance.
+    Guidance,
+    /// Classifier-free guidance.
+    TrueCfg,
+    /// Pictures.
+    Copies,
+    /// Who goes first.
+    Priority,
+    /// File format.
+    Format,
+    /// Generator of the noise.
+    Rng,
+}
+
+/// Headings as they are written in files, the usual one of each column first.
+const KNOWN: [(&str, Column); 20] = [
+    ("prompt", Column::Prompt),
+    ("negative", Column::Negative),
+    ("negative_prompt", Column::Negative),
+    ("model", Column::Setting(Setting::Model)),
+    ("seed", Column::Setting(Setting::Seed)),
+    ("width", Column::Setting(Setting::Width)),
+    ("height", Column::Setting(Setting::Height)),
+    ("size", Column::Setting(Setting::Size)),
+    ("steps", Column::Setting(Setting::Steps)),
+    ("guidance", Column::Setting(Setting::Guidance)),
+    ("guidance_scale", Column::Setting(Setting::Guidance)),
+    ("true_cfg", Column::Setting(Setting::TrueCfg)),
+    ("copies", Column::Setting(Setting::Copies)),
+    ("priority", Column::Setting(Setting::Priority)),
+    ("format", Column::Setting(Setting::Format)),
+    ("rng", Column::Setting(Setting::Rng)),
+    ("output", Column::Output),
+    ("output_name", Column::Output),
+    ("name", Column::Output),
+    ("comment", Column::Comment),
+];
+
+/// Headings that are known, for suggestions.
+pub fn known_headings() -> impl Iterator<Item = &'static str> {
+    KNOWN.iter().map(|(heading, _)| *heading)
+}
+
+/// A heading in its plain form: small letters, `_` between words, without braces.
+pub fn normalize(heading: &str) -> String {
+    let heading = heading.trim().trim_matches(['{', '}']).trim();
+    heading
+        .chars()
+        .flat_map(char::to_lowercase)
+        .map(|letter| {
+            if matches!(letter, ' ' | '-') {
+                '_'
+            } else {
+                letter
+            }
+        })
+        .collect()
+}
+
+impl Column {
+    /// The column of a heading.
+    pub fn from_heading(heading: &str) -> Self {
+        if heading.trim_start().starts_with('#') {
+            return Column::Comment;
+        }
+        let name = normalize(heading);
+        KNOWN
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or(Column::Variable(name), |(_, column)| column.clone())
+    }
+
+    /// Whether the heading is one of the known ones.
+    pub fn is_known(&self) -> bool {
+        !matches!(self, Column::Variable(_))
+    }
+
+    /// Whether cells may hold several values, separated by `|`.
+    pub fn has_values(&self) -> bool {
+        matches!(self, Column::Setting(_) | Column::Variable(_))
+    }
+
+    /// Whether a problem with this member of a request is this column's.
+    pub fn is_about(&self, field: &str) -> bool {
+        match self {
+            Column::Prompt => field == "prompt",
+            Column::Negative => field == "negative_prompt",
+            Column::Output => field == "output_name",
+            Column::Setting(Setting::Size) => matches!(field, "width" | "height"),
+            Column::Setting(setting) => setting.field() == field,
+            Column::Variable(_) | Column::Comment => false,
+        }
+    }
+}
+
+impl Setting {
+    /// The member of the request.
+    pub fn field(self) -> &'static str {
+        match self {
+            Setting::Model => "model",
+            Setting::Seed => "seed",
+            Setting::Width | Setting::Size => "width",
+            Setting::Height => "height",
+            Setting::Steps => "steps",
+            Setting::Guidance => "guidance",
+            Setting::TrueCfg => "true_cfg",
+            Setting::Copies => "copies",
+            Setting::Priority => "priority",
+            Setting::Format => "format",
+            Setting::Rng => "rng",
+        }
+    }
+
+    /// Puts a cell's text into a request; an empty one changes nothing.
+    ///
+    /// # Errors
+    /// What the cell should hold instead.
+    pub fn apply(self, text: &str, request: &mut Request) -> Result<(), &'static str> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(());
+        }
+        const WHOLE: &str = "a whole number";
+        let word = text.to_lowercase();
+        match self {
+            Setting::Model => request.model = Some(ModelId::new(text)),
+            Setting::Seed => {
+                request.seed = match word.as_str() {
+                    "random" | "-1" => None,
+                    digits => Some(Seed(parse_whole(digits).ok_or(
+                        "a whole number from 0 to 18446744073709551615, or the word random",
+                    )?)),
+                }
+            }
+            Setting::Width => request.width = Some(parse_u32(text).ok_or(WHOLE)?),
+            Setting::Height => request.height = Some(parse_u32(text).ok_or(WHOLE)?),
+            Setting::Size => {
+                let (width, height) = word
+                    .split_once(['x', '×', '*'])
+                    .and_then(|(width, height)| Some((parse_u32(width)?, parse_u32(height)?)))
+                    .ok_or("a size such as 1024x768")?;
+                request.width = Some(width);
+                request.height = Some(height);
+            }
+            Setting::Steps => request.steps = Some(parse_u32(text).ok_or(WHOLE)?),
+            Setting::Guidance => request.guidance = Some(parse_real(text).ok_or("a number")?),
+            Setting::TrueCfg => request.true_cfg = Some(parse_real(text).ok_or("a number")?),
+            Setting::Copies => request.copies = Some(parse_u32(text).ok_or(WHOLE)?),
+            Setting::Priority => {
+                request.priority = Some(match word.as_str() {
+                    "bulk" | "low" => Priority::Bulk,
+                    "interactive" | "normal" => Priority::Interactive,
+                    "urgent" | "high" => Priority::Urgent,
+                    _ => return Err("bulk, interactive or urgent"),
+                })
+            }
+            Setting::Format => {
+                request.format = Some(match word.as_str() {
+                    "png" => ImageFormat::Png,
+                    "jpeg" | "jpg" => ImageFormat::Jpeg,
+                    "webp" => ImageFormat::Webp,
+                    _ => return Err("png, jpeg or webp"),
+                })
+            }
+            Setting::Rng => {
+                request.rng = Some(match word.as_str() {
+                    "cpu" => Rng::Cpu,
+                    "cuda" | "gpu" => Rng::Cuda,
+                    _ => return Err("cpu or cuda"),
+                })
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A whole number, also as spreadsheets write it: `4.0`, `4,0`.
+fn parse_whole(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = match text.split_once(['.', ',']) {
+        Some((digits, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => digits,
+        Some(_) => return None,
+        None => text,
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+fn parse_u32(text: &str) -> Option<u32> {
+    parse_whole(text)?.try_into().ok()
+}
+
+/// A finite number with a point or a comma.
+fn parse_real(text: &str) -> Option<f32> {
+    let text = text.replace(',', ".");
+    text.parse().ok().filter(|number: &f32| number.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headings_are_known_however_they_are_written() {
+        for heading in ["prompt", " Prompt ", "PROMPT"] {
+            assert_eq!(Column::from_heading(heading), Column::Prompt);
+        }
+        assert_eq!(Column::from_heading("Negative Prompt"), Column::Negative);
+        assert_eq!(
+            Column::from_heading("true-cfg"),
+            Column::Setting(Setting::TrueCfg)
+        );
+        assert_eq!(
+            Column::from_heading("{Hair color}"),
+            Column::Variable("hair_color".to_owned())
+        );
+        assert_eq!(Column::from_heading("# remarks"), Column::Comment);
+    }
+
+    #[test]
+    fn cells_set_members_or_say_what_they_should_hold() {
+        let mut request = Request::default();
+        let mut apply = |setting: Setting, text: &str| setting.apply(text, &mut request);
+        for (setting, text) in [
+            (Setting::Width, "512"),
+            (Setting::Height, "768.0"),
+            (Setting::Steps, " 4 "),
+            (Setting::Guidance, "3,5"),
+            (Setting::Seed, "18446744073709551615"),
+            (Setting::Priority, "High"),
+            (Setting::Format, "JPG"),
+            (Setting::Copies, ""),
+        ] {
+            assert_eq!(apply(setting, text), Ok(()), "{text}");
+        }
+        for (setting, text) in [
+            (Setting::Width, "wide"),
+            (Setting::Width, "-5"),
+            (Setting::Width, "5.5"),
+            (Setting::Height, "4294967296"),
+            (Setting::Seed, "18446744073709551616"),
+            (Setting::Seed, "+1"),
+            (Setting::Guidance, "nan"),
+            (Setting::Guidance, "inf"),
+            (Setting::Size, "512"),
+            (Setting::Size, "ax5"),
+            (Setting::Priority, "soon"),
+            (Setting::Format, "gif"),
+        ] {
+            assert!(apply(setting, text).is_err(), "{text}");
+        }
+        assert_eq!((request.width, request.height), (Some(512), Some(768)));
+        assert_eq!(request.guidance, Some(3.5));
+        assert_eq!(request.copies, None);
+        Setting::Size.apply("320×192", &mut request).unwrap();
+        assert_eq!((request.width, request.height), (Some(320), Some(192)));
+        Setting::Seed.apply("random", &mut request).unwrap();
+        assert_eq!(request.seed, None);
+    }
+}

@@ -1,0 +1,369 @@
+//! Recipes: making a picture again, and saying what would be different.
+
+use std::sync::Arc;
+
+use kinora_core::{
+    Asset, AssetId, Code, Plan, Problem, Recipe, Request, WeightFile, plan::NUMERICS,
+};
+use kinora_media::Picture;
+use kinora_queue::{BatchKind, NewJob};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    app::App,
+    bytes::read_bounded,
+    decide::Decisions,
+    error::{Error, Result},
+    jobs::{Note, Submission, Submitted, enqueue},
+    resolve::{Place, resolve},
+};
+
+/// What to verify: a stored picture, or a recipe from anywhere; exactly one of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct VerifyRecipe {
+    /// The stored picture.
+    pub asset: Option<AssetId>,
+    /// What a picture carries inside.
+    pub recipe: Option<Box<Recipe>>,
+    /// Another stored picture, whose plan is compared as well: one that was made from the recipe,
+    /// say. Its pixels too, where both pictures are stored.
+    pub against: Option<AssetId>,
+}
+
+/// How one part of a recipe compares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PartComparison {
+    /// Which part: `build`, `numerics`, `model`, `weights/transformer`, `plan/steps`, `file`,
+    /// `pixels`.
+    pub part: String,
+    /// Whether it is the same.
+    pub is_same: bool,
+    /// What the recipe says.
+    pub expected: String,
+    /// What there is.
+    pub actual: String,
+}
+
+/// The parts of a recipe, compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verification {
+    /// Whether every part is the same: running the recipe here gives the same bytes.
+    pub is_same: bool,
+    /// The parts.
+    pub parts: Vec<PartComparison>,
+}
+
+/// A recipe to run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunRecipe {
+    /// What the picture carries inside.
+    pub recipe: Recipe,
+    /// Naming template for the new file; None: that of the settings.
+    #[serde(default)]
+    pub output_name: Option<String>,
+    /// Run although the files on this machine are not those of the recipe.
+    #[serde(default)]
+    pub allow_differences: bool,
+}
+
+/// What is verified, once it was found.
+enum Subject {
+    Stored(Box<Asset>),
+    Loose(Box<Recipe>),
+}
+
+impl Subject {
+    fn recipe(&self) -> &Recipe {
+        match self {
+            Subject::Stored(asset) => &asset.recipe,
+            Subject::Loose(recipe) => recipe,
+        }
+    }
+}
+
+/// Compares a recipe with what there is here and now: build, model, weight files, the file itself
+/// where it is stored here, and another picture if asked.
+pub async fn verify(app: &Arc<App>, input: VerifyRecipe) -> Result<Verification> {
+    let subject = match (input.asset, input.recipe) {
+        (Some(id), None) => Subject::Stored(Box::new(app.queue().asset(id).await?)),
+        (None, Some(recipe)) => Subject::Loose(recipe),
+        (found, _) => {
+            let message = match found {
+                None => "neither a stored picture nor a recipe is named",
+                Some(_) => "both a stored picture and a recipe are named",
+            };
+            let hint = "Send exactly one of asset and recipe.";
+            return Err(Problem::in_field("asset", message, hint).into());
+        }
+    };
+    let against = match input.against {
+        Some(id) => Some(app.queue().asset(id).await?),
+        None => None,
+    };
+    let app = Arc::clone(app);
+    let compare = move || {
+        let mut parts = Parts::default();
+        let recipe = subject.recipe();
+        compare_machine(&app, recipe, &mut parts)?;
+        if let Subject::Stored(asset) = &subject {
+            compare_file(&app, asset, &mut parts)?;
+        }
+        if let Some(other) = against {
+            compare_plans(&recipe.plan, &other.recipe.plan, &mut parts)?;
+            if let Subject::Stored(asset) = &subject {
+                let read = |asset: &Asset| {
+                    let path = app.asset_file(asset);
+                    read_bounded(&path).map_err(|e| Error::io("read", &path, &e))
+                };
+                compare_pixels(&read(asset)?, &read(&other)?, &mut parts)?;
+            }
+        }
+        Ok(parts.finish())
+    };
+    tokio::task::spawn_blocking(compare)
+        .await
+        .map_err(Error::internal)?
+}
+
+/// Compares two picture files: their pixels, and their bytes. Blocks.
+///
+/// # Errors
+/// When one of them is no picture.
+pub fn compare_pictures(expected: &[u8], actual: &[u8]) -> Result<Vec<PartComparison>> {
+    let mut parts = Parts::default();
+    compare_pixels(expected, actual, &mut parts)?;
+    parts.compare("bytes", hex_digest(expected), hex_digest(actual));
+    Ok(parts.0)
+}
+
+/// The recipe inside a picture file.
+///
+/// # Errors
+/// `unsupported_file` when it carries none.
+pub fn read_recipe(bytes: &[u8]) -> Result<Recipe> {
+    let metadata = kinora_media::read_metadata(bytes)?;
+    metadata.recipe.map(|recipe| *recipe).ok_or_else(|| {
+        Problem::new(
+            Code::UnsupportedFile,
+            "the picture carries no recipe of Kinora's",
+            "Use a picture made by Kinora; settings of other programs can be read, not verified.",
+        )
+        .into()
+    })
+}
+
+/// Makes the picture of a recipe again. What is different here is refused, or said in notes when
+/// differences are allowed.
+pub async fn run(app: &Arc<App>, input: RunRecipe) -> Result<Submitted> {
+    let recipe = input.recipe;
+    let decisions = Decisions::gather(app);
+    let request = to_request(&recipe.plan, input.output_name);
+    let place = Place {
+        batch: decisions.batch_tag(),
+        ..Place::default()
+    };
+    let resolved = decisions
+        .with(|context| resolve(&request, place, context))
+        .map_err(Error::from_list)?;
+    let mut plans = resolved.plans;
+    let Some(mut plan) = plans.pop() else {
+        return Err(Error::internal("a recipe resolved to no plan"));
+    };
+    plan.text_tokens = recipe.plan.text_tokens.min(plan.text_tokens);
+
+    let verifier = Arc::clone(app);
+    let made = plan.clone();
+    let compare = move || {
+        let mut parts = Parts::default();
+        compare_machine(&verifier, &recipe, &mut parts)?;
+        compare_plans(&recipe.plan, &made, &mut parts)?;
+        Ok::<_, Error>(parts.finish())
+    };
+    let verification = tokio::task::spawn_blocking(compare)
+        .await
+        .map_err(Error::internal)??;
+    let notes: Vec<Note> = verification
+        .parts
+        .into_iter()
+        .filter(|part| !part.is_same)
+        .map(|part| Note {
+            message: format!("{} was {} and is {}", part.part, part.expected, part.actual),
+            field: Some(part.part),
+            line: None,
+        })
+        .collect();
+    if !notes.is_empty() && !input.allow_differences {
+        let problems = notes.into_iter().map(|note| Problem {
+            field: note.field,
+            ..Problem::new(
+                Code::Conflict,
+                note.message,
+                "The picture may come out differently; allow differences to run it all the same.",
+            )
+        });
+        return Err(Error::from_list(problems.collect()));
+    }
+    let submission = Submission {
+        kind: BatchKind::Copies,
+        title: plan.prompt.clone(),
+        session: None,
+        jobs: vec![NewJob::new(plan)],
+        notes,
+    };
+    enqueue(app, submission).await
+}
+
+/// The request that resolves to this plan.
+pub fn to_request(plan: &Plan, output_name: Option<String>) -> Request {
+    Request {
+        prompt: plan.prompt.clone(),
+        negative_prompt: plan.negative_prompt.clone(),
+        model: Some(plan.model.id.clone()),
+        width: Some(plan.size.width),
+        height: Some(plan.size.height),
+        steps: Some(plan.steps),
+        guidance: plan.guidance,
+        true_cfg: plan.true_cfg,
+        seed: Some(plan.seed),
+        rng: Some(plan.rng),
+        copies: Some(1),
+        sampler: Some(plan.sampler),
+        schedule: Some(plan.schedule),
+        output_name,
+        format: Some(plan.output.format),
+        priority: None,
+        session: None,
+    }
+}
+
+/// Comparisons while they are made.
+#[derive(Default)]
+struct Parts(Vec<PartComparison>);
+
+impl Parts {
+    fn compare(&mut self, part: &str, expected: impl Into<String>, actual: impl Into<String>) {
+        let (expected, actual) = (expected.into(), actual.into());
+        self.0.push(PartComparison {
+            part: part.to_owned(),
+            is_same: expected == actual,
+            expected,
+            actual,
+        });
+    }
+
+    fn finish(self) -> Verification {
+        Verification {
+            is_same: self.0.iter().all(|part| part.is_same),
+            parts: self.0,
+        }
+    }
+}
+
+/// Build, numerics, and the model down to its files.
+fn compare_machine(app: &App, recipe: &Recipe, parts: &mut Parts) -> Result<()> {
+    parts.compare("build", &recipe.kinora, env!("CARGO_PKG_VERSION"));
+    parts.compare("numerics", &recipe.plan.numerics, NUMERICS);
+    let wanted = &recipe.plan.model;
+    let candidates = app.catalogue().candidates();
+    let found = candidates
+        .iter()
+        .find(|candidate| candidate.model.id == wanted.id);
+    let Some(planned) = found.and_then(|candidate| candidate.planned.as_ref()) else {
+        parts.compare("model", wanted.id.as_str(), "not installed");
+        return Ok(());
+    };
+    parts.compare("model", wanted.id.as_str(), planned.id.as_str());
+    let actual = app.catalogue().hash_weights(planned)?;
+    let hash = |file: &WeightFile| {
+        let known = file.sha256.clone();
+        known.unwrap_or_else(|| "not known".to_owned())
+    };
+    for file in &wanted.weights {
+        let other = actual
+            .iter()
+            .find(|other| other.component == file.component && other.file == file.file);
+        parts.compare(
+            &format!("weights/{}", file.component),
+            hash(file),
+            other.map_or_else(|| "missing".to_owned(), hash),
+        );
+    }
+    if actual.len() != wanted.weights.len() {
+        let count = |files: &[WeightFile]| format!("{} files", files.len());
+        parts.compare("weights", count(&wanted.weights), count(&actual));
+    }
+    Ok(())
+}
+
+/// The file on disk, against what was stored when it was made.
+fn compare_file(app: &App, asset: &Asset, parts: &mut Parts) -> Result<()> {
+    let path = app.asset_file(asset);
+    let bytes = match read_bounded(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            parts.compare("file", &asset.sha256, "missing");
+            return Ok(());
+        }
+        Err(error) => return Err(Error::io("read", &path, &error)),
+    };
+    parts.compare("file", &asset.sha256, hex_digest(&bytes));
+    let stored = asset.recipe.for_file();
+    let inside = match read_recipe(&bytes) {
+        // Earlier builds wrote more of it into the file.
+        Ok(inside) if inside.for_file() == stored => "the stored recipe",
+        Ok(_) => "another recipe",
+        Err(_) => "no recipe",
+    };
+    parts.compare("metadata", "the stored recipe", inside);
+    Ok(())
+}
+
+/// Every member of two plans but where they come from and go to.
+fn compare_plans(expected: &Plan, actual: &Plan, parts: &mut Parts) -> Result<()> {
+    let expected = serde_json::to_value(expected).map_err(Error::internal)?;
+    let actual = serde_json::to_value(actual).map_err(Error::internal)?;
+    for (name, value) in expected.as_object().into_iter().flatten() {
+        if matches!(name.as_str(), "model" | "output" | "numerics" | "version") {
+            continue;
+        }
+        let other = &actual[name.as_str()];
+        parts.compare(
+            &format!("plan/{name}"),
+            value.to_string(),
+            other.to_string(),
+        );
+    }
+    Ok(())
+}
+
+/// The decoded pixels of two files: by their hash, and where that differs by how much. Pictures that
+/// went through the network in groups of other sizes may differ in the last digit of some values.
+fn compare_pixels(expected: &[u8], actual: &[u8], parts: &mut Parts) -> Result<()> {
+    let expected = kinora_media::decode(expected)?;
+    let actual = kinora_media::decode(actual)?;
+    let describe = |picture: &Picture| {
+        let hash = hex_digest(&picture.rgb);
+        format!("{}×{} {hash}", picture.width, picture.height)
+    };
+    let mut found = describe(&actual);
+    if expected.rgb != actual.rgb && expected.rgb.len() == actual.rgb.len() {
+        let pairs = expected.rgb.iter().zip(&actual.rgb);
+        let differences = pairs.map(|(a, b)| a.abs_diff(*b)).filter(|by| *by > 0);
+        let (count, largest) = differences.fold((0_u64, 0), |(count, largest), by| {
+            (count + 1, largest.max(by))
+        });
+        let all = expected.rgb.len();
+        found += &format!(" ({count} of {all} values differ, by at most {largest} of 255)");
+    }
+    parts.compare("pixels", describe(&expected), found);
+    Ok(())
+}
+
+fn hex_digest(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

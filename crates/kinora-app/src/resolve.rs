@@ -1,0 +1,514 @@
+//! A request becomes plans, in exactly this place: every default is filled in here, and every
+//! "you cannot do that" is said here, from the model's
+//! [`Capabilities`](kinora_core::Capabilities) alone.
+//!
+//! Not here: whether a session or asset exists (the use-cases), and what happens to a plan that
+//! was accepted (the queue).
+
+use jiff::Zoned;
+use kinora_core::{
+    Code, FloatRange, IntRange, Mode, Model, ModelId, OutputPlan, Plan, PlannedModel, Problem,
+    Request, Seed, Size, SizeRule,
+    plan::{NUMERICS, PLAN_VERSION},
+};
+
+use crate::{
+    bytes::format_bytes,
+    jobs::Note,
+    naming::{Names, Template},
+    settings::Settings,
+    suggest::did_you_mean,
+};
+
+/// A model of the catalogue with its files.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// As hosts see it.
+    pub model: Model,
+    /// As plans name it; None: it is not installed, or cannot be used.
+    pub planned: Option<PlannedModel>,
+}
+
+/// What decisions depend on besides the request.
+pub struct Context<'a> {
+    /// The catalogue.
+    pub models: &'a [Candidate],
+    /// What the user chose.
+    pub settings: &'a Settings,
+    /// For names of files.
+    pub now: &'a Zoned,
+    /// Bytes that models and work may occupy together; None: not known.
+    pub memory_available: Option<u64>,
+    /// Bytes that a plan needs.
+    pub memory_needed: &'a dyn Fn(&Plan) -> u64,
+    /// A random seed below 2³².
+    pub random_seed: &'a dyn Fn() -> u32,
+}
+
+/// Where a request stands in a list.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place<'a> {
+    /// Line of the list, from 1; None: no list.
+    pub line: Option<u32>,
+    /// Number of its first copy within the line, from 0.
+    pub first_copy: u32,
+    /// Name of the list without ending.
+    pub list: &'a str,
+    /// Random word, the same for everything that is asked for together.
+    pub batch: &'a str,
+}
+
+/// A request with everything decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// One plan per picture.
+    pub plans: Vec<Plan>,
+    /// What was decided differently than asked.
+    pub notes: Vec<Note>,
+}
+
+/// Decides everything about a request.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn resolve(
+    request: &Request,
+    place: Place<'_>,
+    context: &Context<'_>,
+) -> Result<Resolved, Vec<Problem>> {
+    let mut check = Check {
+        problems: Vec::new(),
+        notes: Vec::new(),
+        line: place.line,
+    };
+    let candidate = match choose_model(request.model.as_ref(), context) {
+        Ok(candidate) => candidate,
+        Err(problem) => {
+            // Without a model only what every model asks of a prompt can be checked.
+            check.problem(problem);
+            check.prompt(&request.prompt, u32::MAX);
+            return Err(check.problems);
+        }
+    };
+    let (model, planned) = candidate;
+    let can = &model.capabilities;
+    if !can.modes.contains(&Mode::TextToImage) {
+        check.refuse(
+            "model",
+            format!("{} does not make pictures from text", model.name),
+            "Choose another model.",
+        );
+    }
+    check.prompt(&request.prompt, can.prompt_chars);
+    let true_cfg = check.negative_prompt(request, model);
+    let size = check.size(request, model);
+    let steps = check.whole_number("steps", request.steps, can.steps, model.defaults.steps);
+    let guidance = check.guidance(request, model);
+    let copies = check.copies(request.copies, can.copies, context.settings.default_copies);
+    let sampler = check.choice("sampler", request.sampler, &can.samplers);
+    let schedule = check.choice("schedule", request.schedule, &can.schedules);
+    let template = check.template(request, context.settings);
+    let (Some(template), Some(sampler), Some(schedule)) = (template, sampler, schedule) else {
+        return Err(check.problems);
+    };
+    if !check.problems.is_empty() {
+        return Err(check.problems);
+    }
+
+    let first = request
+        .seed
+        .unwrap_or_else(|| Seed((context.random_seed)().into()));
+    let base = Plan {
+        version: PLAN_VERSION,
+        numerics: NUMERICS.to_owned(),
+        mode: Mode::TextToImage,
+        model: planned.clone(),
+        prompt: request.prompt.clone(),
+        negative_prompt: request.negative_prompt.clone(),
+        size,
+        steps,
+        guidance,
+        true_cfg,
+        seed: first,
+        rng: request.rng.unwrap_or_default(),
+        text_tokens: can.text_tokens,
+        sampler,
+        schedule,
+        output: OutputPlan {
+            stem: String::new(),
+            format: request.format.unwrap_or(context.settings.format),
+        },
+    };
+    check.memory(&base, context);
+    if !check.problems.is_empty() {
+        return Err(check.problems);
+    }
+    let plans = (0..copies).map(|copy| {
+        let mut plan = base.clone();
+        plan.seed = first.for_copy(copy);
+        plan.output.stem = template.expand(&Names {
+            now: context.now,
+            seed: plan.seed.0,
+            prompt: &plan.prompt,
+            model: plan.model.id.as_str(),
+            line: place.line.unwrap_or(0),
+            copy: place.first_copy.saturating_add(copy).saturating_add(1),
+            width: size.width,
+            height: size.height,
+            steps,
+            batch: place.batch,
+            name: place.list,
+        });
+        plan
+    });
+    Ok(Resolved {
+        plans: plans.collect(),
+        notes: check.notes,
+    })
+}
+
+/// The model that a request without one gets.
+pub fn default_model<'a>(models: &'a [Candidate], settings: &Settings) -> Option<&'a ModelId> {
+    let is_usable = |candidate: &&Candidate| candidate.planned.is_some();
+    let wanted = settings.default_model.as_ref();
+    models
+        .iter()
+        .filter(is_usable)
+        .find(|candidate| Some(&candidate.model.id) == wanted)
+        .or_else(|| models.iter().find(is_usable))
+        .map(|candidate| &candidate.model.id)
+}
+
+fn choose_model<'a>(
+    asked: Option<&ModelId>,
+    context: &Context<'a>,
+) -> Result<(&'a Model, &'a PlannedModel), Problem> {
+    let Some(id) = asked.or_else(|| default_model(context.models, context.settings)) else {
+        return Err(in_model(Problem::new(
+            Code::ModelNotInstalled,
+            "no model is installed",
+            "Put a model into the models folder, or reinstall the built-in one.",
+        )));
+    };
+    let found = context.models.iter().find(|found| found.model.id == *id);
+    let Some(candidate) = found else {
+        let names: Vec<&str> = context
+            .models
+            .iter()
+            .map(|candidate| candidate.model.id.as_str())
+            .collect();
+        let hint = format!(
+            "Models here: {}.{}",
+            names.join(", "),
+            did_you_mean(id.as_str(), names.iter().copied())
+        );
+        return Err(in_model(Problem::new(
+            Code::UnknownModel,
+            format!("there is no model called \"{id}\""),
+            hint,
+        )));
+    };
+    let model = &candidate.model;
+    if let Some(fault) = &model.fault {
+        return Err(in_model(Problem::new(
+            Code::BadWeights,
+            format!("{} cannot be used: {fault}", model.name),
+            "Replace its files, or choose another model.",
+        )));
+    }
+    match &candidate.planned {
+        Some(planned) => Ok((model, planned)),
+        None => Err(in_model(Problem::new(
+            Code::ModelNotInstalled,
+            format!("{} is not on this machine", model.name),
+            "Put its files into the models folder, or choose another model.",
+        ))),
+    }
+}
+
+fn in_model(mut problem: Problem) -> Problem {
+    problem.field = Some("model".to_owned());
+    problem
+}
+
+/// What was found while a request is checked.
+struct Check {
+    problems: Vec<Problem>,
+    notes: Vec<Note>,
+    line: Option<u32>,
+}
+
+impl Check {
+    fn problem(&mut self, mut problem: Problem) {
+        problem.line = problem.line.or(self.line);
+        self.problems.push(problem);
+    }
+
+    fn refuse(&mut self, field: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.problem(Problem::in_field(field, message, hint));
+    }
+
+    fn note(&mut self, field: &str, message: String) {
+        self.notes.push(Note {
+            field: Some(field.to_owned()),
+            line: self.line,
+            message,
+        });
+    }
+
+    fn prompt(&mut self, prompt: &str, most: u32) {
+        if prompt.trim().is_empty() {
+            self.refuse("prompt", "the prompt is empty", "Say what to paint.");
+        }
+        self.text("prompt", "prompt", prompt, most);
+    }
+
+    fn text(&mut self, field: &str, name: &str, text: &str, most: u32) {
+        let length = text.chars().count();
+        if length > most as usize {
+            self.refuse(
+                field,
+                format!("the {name} has {length} characters; this model takes at most {most}"),
+                format!("Shorten it by {} characters.", length - most as usize),
+            );
+        }
+        if text.contains('\0') {
+            self.refuse(
+                field,
+                format!("the {name} contains a zero character"),
+                "Remove it.",
+            );
+        }
+    }
+
+    /// The classifier-free guidance scale, which belongs to the negative prompt.
+    fn negative_prompt(&mut self, request: &Request, model: &Model) -> Option<f32> {
+        let can = &model.capabilities;
+        let has_negative = !request.negative_prompt.trim().is_empty();
+        let Some(range) = can.true_cfg else {
+            if has_negative {
+                self.refuse(
+                    "negative_prompt",
+                    format!("{} takes no negative prompt", model.name),
+                    "Leave it empty, or choose a model that takes one.",
+                );
+            }
+            if request.true_cfg.is_some() {
+                self.refuse(
+                    "true_cfg",
+                    format!("{} has no classifier-free guidance", model.name),
+                    "Leave it empty.",
+                );
+            }
+            return None;
+        };
+        let name = "negative prompt";
+        self.text(
+            "negative_prompt",
+            name,
+            &request.negative_prompt,
+            can.prompt_chars,
+        );
+        let scale = match request.true_cfg {
+            Some(_) => Some(self.real_number("true_cfg", request.true_cfg, range, range.default)),
+            None => has_negative.then_some(range.default),
+        };
+        // A scale of 1 is the prompt alone: the second network call would change nothing.
+        let scale = scale.filter(|scale| *scale > 1.0);
+        if has_negative && scale.is_none() {
+            self.note(
+                "negative_prompt",
+                "a scale of 1 or less switches the negative prompt off".to_owned(),
+            );
+        }
+        scale
+    }
+
+    fn guidance(&mut self, request: &Request, model: &Model) -> Option<f32> {
+        match (model.capabilities.guidance, request.guidance) {
+            (Some(range), asked) => {
+                let default = model.defaults.guidance.unwrap_or(range.default);
+                Some(self.real_number("guidance", asked, range, default))
+            }
+            (None, None) => None,
+            (None, Some(_)) => {
+                self.refuse(
+                    "guidance",
+                    format!("{} has no guidance", model.name),
+                    "Leave it empty, or choose a model that has it.",
+                );
+                None
+            }
+        }
+    }
+
+    fn size(&mut self, request: &Request, model: &Model) -> Size {
+        let (rule, default) = (&model.capabilities.size, model.defaults);
+        Size {
+            width: self.side("width", request.width.unwrap_or(default.width), rule),
+            height: self.side("height", request.height.unwrap_or(default.height), rule),
+        }
+    }
+
+    fn side(&mut self, field: &str, asked: u32, rule: &SizeRule) -> u32 {
+        if asked < rule.min || asked > rule.max {
+            self.refuse(
+                field,
+                format!(
+                    "a {field} of {asked} is not possible; this model makes {} to {} pixels",
+                    rule.min, rule.max
+                ),
+                format!("Use a multiple of {} in between.", rule.multiple),
+            );
+            return asked;
+        }
+        let multiple = rule.multiple.max(1);
+        let smallest = rule.min.div_ceil(multiple) * multiple;
+        let largest = (rule.max / multiple * multiple).max(smallest);
+        let rounded =
+            (asked.saturating_add(multiple / 2) / multiple * multiple).clamp(smallest, largest);
+        if rounded != asked {
+            self.note(
+                field,
+                format!("the {field} became {rounded}: sides are multiples of {multiple}"),
+            );
+        }
+        rounded
+    }
+
+    fn whole_number(
+        &mut self,
+        field: &str,
+        asked: Option<u32>,
+        range: IntRange,
+        default: u32,
+    ) -> u32 {
+        let Some(asked) = asked else {
+            return default.clamp(range.min, range.max.max(range.min));
+        };
+        if asked < range.min || asked > range.max {
+            self.refuse(
+                field,
+                format!(
+                    "{asked} {field} are not possible; this model takes {} to {}",
+                    range.min, range.max
+                ),
+                format!("Use {} if in doubt.", default),
+            );
+        }
+        asked
+    }
+
+    fn real_number(
+        &mut self,
+        field: &str,
+        asked: Option<f32>,
+        range: FloatRange,
+        default: f32,
+    ) -> f32 {
+        let Some(asked) = asked else {
+            return default;
+        };
+        // Written so that NaN is refused as well.
+        if !(asked >= range.min && asked <= range.max) {
+            self.refuse(
+                field,
+                format!(
+                    "a {field} of {asked} is not possible; this model takes {} to {}",
+                    range.min, range.max
+                ),
+                format!("Use {default} if in doubt."),
+            );
+        }
+        asked
+    }
+
+    fn copies(&mut self, asked: Option<u32>, range: IntRange, default: u32) -> u32 {
+        self.whole_number("copies", asked, range, default)
+    }
+
+    fn choice<T: Copy + PartialEq + std::fmt::Debug>(
+        &mut self,
+        field: &str,
+        asked: Option<T>,
+        known: &[T],
+    ) -> Option<T> {
+        let chosen = match asked {
+            Some(asked) if known.contains(&asked) => Some(asked),
+            Some(_) => None,
+            None => known.first().copied(),
+        };
+        if chosen.is_none() {
+            self.refuse(
+                field,
+                format!("this model does not have that {field}"),
+                format!("It has {known:?}."),
+            );
+        }
+        chosen
+    }
+
+    fn template(&mut self, request: &Request, settings: &Settings) -> Option<Template> {
+        let text = match request.output_name.as_deref().map(str::trim) {
+            Some(text) if !text.is_empty() => text,
+            _ => &settings.output_template,
+        };
+        match Template::parse(text) {
+            Ok(template) => Some(template),
+            Err(error) => {
+                self.refuse(
+                    "output_name",
+                    format!("the naming template \"{text}\" cannot be used: {error}"),
+                    "Use something like {date}/{prompt(50)}-{seed}; {{ and }} are plain braces.",
+                );
+                None
+            }
+        }
+    }
+
+    fn memory(&mut self, plan: &Plan, context: &Context<'_>) {
+        let Some(available) = context.memory_available else {
+            return;
+        };
+        let needed = (context.memory_needed)(plan);
+        if needed > available {
+            let fitting: Vec<&str> = context
+                .models
+                .iter()
+                .filter_map(|candidate| candidate.planned.as_ref())
+                .filter(|other| {
+                    let same = Plan {
+                        model: PlannedModel::clone(other),
+                        ..plan.clone()
+                    };
+                    (context.memory_needed)(&same) <= available
+                })
+                .map(|other| other.id.as_str())
+                .collect();
+            let instead = if fitting.is_empty() {
+                String::new()
+            } else {
+                format!(" These models fit: {}.", fitting.join(", "))
+            };
+            let mut problem = Problem::new(
+                Code::OutOfMemory,
+                format!(
+                    "{} at {}×{} needs {} of memory, and this machine can give {}",
+                    plan.model.name,
+                    plan.size.width,
+                    plan.size.height,
+                    format_bytes(needed),
+                    format_bytes(available)
+                ),
+                format!("Close other programs, or choose a smaller size.{instead}"),
+            );
+            problem.field = Some("model".to_owned());
+            self.problem(problem);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,639 @@
+//! The table: a request on one side, the plan or the refusal on the other.
+
+use kinora_core::{ImageFormat, Priority, Rng, Sampler, Schedule};
+use serde_json::{Value, json};
+
+use super::{fixtures::models, *};
+
+const GIB: u64 = 1 << 30;
+
+fn run(
+    request: &Value,
+    settings: &Settings,
+    models: &[Candidate],
+) -> Result<Resolved, Vec<Problem>> {
+    let request: Request = serde_json::from_value(request.clone()).unwrap();
+    let now: Zoned = "2026-03-04T05:06:07+00:00[UTC]".parse().unwrap();
+    let memory_needed = |plan: &Plan| {
+        if plan.model.id.as_str() == "huge" {
+            100 * GIB
+        } else {
+            plan.size.pixels() * 1024
+        }
+    };
+    resolve(
+        &request,
+        Place::default(),
+        &Context {
+            models,
+            settings,
+            now: &now,
+            memory_available: Some(64 * GIB),
+            memory_needed: &memory_needed,
+            random_seed: &|| 4_000_000_000,
+        },
+    )
+}
+
+/// What a row of the table expects.
+enum Expect {
+    /// Accepted; these members of the first plan have these values; so many notes.
+    Plan(Value, usize),
+    /// Refused: code and field of each problem.
+    Refused(&'static [(Code, &'static str)]),
+}
+use Expect::{Plan as Ok_, Refused as No};
+
+const INVALID: Code = Code::InvalidInput;
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn table() -> Vec<(Value, Expect)> {
+    let long = "x".repeat(2000);
+    let too_long = "x".repeat(2001);
+    let wide = "é".repeat(2000);
+    vec![
+        // Prompts.
+        (
+            json!({"prompt": "a fox"}),
+            Ok_(json!({"prompt": "a fox", "negative_prompt": ""}), 0),
+        ),
+        (
+            json!({"prompt": " a fox\n"}),
+            Ok_(json!({"prompt": " a fox\n"}), 0),
+        ),
+        (json!({"prompt": "x"}), Ok_(json!({"prompt": "x"}), 0)),
+        (json!({"prompt": long}), Ok_(json!({"prompt": long}), 0)),
+        (json!({"prompt": wide}), Ok_(json!({"prompt": wide}), 0)),
+        (
+            json!({"prompt": "日本語"}),
+            Ok_(json!({"prompt": "日本語"}), 0),
+        ),
+        (json!({}), No(&[(INVALID, "prompt")])),
+        (json!({"prompt": ""}), No(&[(INVALID, "prompt")])),
+        (json!({"prompt": " \n\t "}), No(&[(INVALID, "prompt")])),
+        (json!({"prompt": too_long}), No(&[(INVALID, "prompt")])),
+        (json!({"prompt": "a\u{0}b"}), No(&[(INVALID, "prompt")])),
+        (
+            json!({"prompt": "eleven chars", "model": "odd"}),
+            No(&[(INVALID, "prompt")]),
+        ),
+        (
+            json!({"prompt": "ten chars!", "model": "odd"}),
+            Ok_(json!({"size": {"width": 640, "height": 640}}), 0),
+        ),
+        // Models.
+        (
+            json!({"prompt": "x"}),
+            Ok_(
+                json!({"model": {"id": "fast", "name": "FAST", "family": "flux", "variant": "schnell", "root": "/models", "weights": []}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "full"}),
+            Ok_(json!({"steps": 28, "guidance": 3.5, "true_cfg": null}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "fst"}),
+            No(&[(Code::UnknownModel, "model")]),
+        ),
+        (
+            json!({"prompt": "x", "model": ""}),
+            No(&[(Code::UnknownModel, "model")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "../fast"}),
+            No(&[(Code::UnknownModel, "model")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "FAST"}),
+            No(&[(Code::UnknownModel, "model")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "gone"}),
+            No(&[(Code::ModelNotInstalled, "model")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "broken"}),
+            No(&[(Code::BadWeights, "model")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "huge"}),
+            No(&[(Code::OutOfMemory, "model")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "mute"}),
+            No(&[(INVALID, "model")]),
+        ),
+        (
+            json!({"prompt": "", "model": "nope"}),
+            No(&[(Code::UnknownModel, "model"), (INVALID, "prompt")]),
+        ),
+        // Sizes.
+        (
+            json!({"prompt": "x"}),
+            Ok_(json!({"size": {"width": 1024, "height": 768}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "width": 512}),
+            Ok_(json!({"size": {"width": 512, "height": 768}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "height": 512}),
+            Ok_(json!({"size": {"width": 1024, "height": 512}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "width": 256, "height": 2048}),
+            Ok_(json!({"size": {"width": 256, "height": 2048}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "width": 1000}),
+            Ok_(json!({"size": {"width": 1008, "height": 768}}), 1),
+        ),
+        (
+            json!({"prompt": "x", "width": 999}),
+            Ok_(json!({"size": {"width": 992, "height": 768}}), 1),
+        ),
+        (
+            json!({"prompt": "x", "width": 257, "height": 2047}),
+            Ok_(json!({"size": {"width": 256, "height": 2048}}), 2),
+        ),
+        (
+            json!({"prompt": "x", "width": 255}),
+            No(&[(INVALID, "width")]),
+        ),
+        (
+            json!({"prompt": "x", "width": 2049}),
+            No(&[(INVALID, "width")]),
+        ),
+        (
+            json!({"prompt": "x", "height": 0}),
+            No(&[(INVALID, "height")]),
+        ),
+        (
+            json!({"prompt": "x", "height": 4294967295u32}),
+            No(&[(INVALID, "height")]),
+        ),
+        (
+            json!({"prompt": "x", "width": 1, "height": 1}),
+            No(&[(INVALID, "width"), (INVALID, "height")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "odd", "width": 300}),
+            Ok_(json!({"size": {"width": 320, "height": 640}}), 1),
+        ),
+        (
+            json!({"prompt": "x", "model": "odd", "width": 1000}),
+            Ok_(json!({"size": {"width": 960, "height": 640}}), 1),
+        ),
+        (
+            json!({"prompt": "x", "model": "odd", "width": 299}),
+            No(&[(INVALID, "width")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "odd", "width": 352}),
+            Ok_(json!({"size": {"width": 384, "height": 640}}), 1),
+        ),
+        // Steps.
+        (json!({"prompt": "x"}), Ok_(json!({"steps": 4}), 0)),
+        (
+            json!({"prompt": "x", "steps": 1}),
+            Ok_(json!({"steps": 1}), 0),
+        ),
+        (
+            json!({"prompt": "x", "steps": 50}),
+            Ok_(json!({"steps": 50}), 0),
+        ),
+        (
+            json!({"prompt": "x", "steps": 0}),
+            No(&[(INVALID, "steps")]),
+        ),
+        (
+            json!({"prompt": "x", "steps": 51}),
+            No(&[(INVALID, "steps")]),
+        ),
+        (
+            json!({"prompt": "x", "steps": 4000000000u32}),
+            No(&[(INVALID, "steps")]),
+        ),
+        // Guidance.
+        (json!({"prompt": "x"}), Ok_(json!({"guidance": null}), 0)),
+        (
+            json!({"prompt": "x", "guidance": 3.5}),
+            No(&[(INVALID, "guidance")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "guidance": 0}),
+            Ok_(json!({"guidance": 0.0}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "guidance": 20}),
+            Ok_(json!({"guidance": 20.0}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "guidance": 7.25}),
+            Ok_(json!({"guidance": 7.25}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "guidance": 20.5}),
+            No(&[(INVALID, "guidance")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "guidance": -0.5}),
+            No(&[(INVALID, "guidance")]),
+        ),
+        // Negative prompts and their scale.
+        (
+            json!({"prompt": "x", "negative_prompt": "y"}),
+            No(&[(INVALID, "negative_prompt")]),
+        ),
+        (
+            json!({"prompt": "x", "negative_prompt": "  "}),
+            Ok_(json!({"true_cfg": null}), 0),
+        ),
+        (
+            json!({"prompt": "x", "true_cfg": 2}),
+            No(&[(INVALID, "true_cfg")]),
+        ),
+        (
+            json!({"prompt": "x", "negative_prompt": "y", "true_cfg": 2}),
+            No(&[(INVALID, "negative_prompt"), (INVALID, "true_cfg")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "negative_prompt": "y"}),
+            Ok_(json!({"negative_prompt": "y", "true_cfg": 4.0}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "negative_prompt": "y", "true_cfg": 2.5}),
+            Ok_(json!({"true_cfg": 2.5}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "negative_prompt": "y", "true_cfg": 1}),
+            Ok_(json!({"true_cfg": null}), 1),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "true_cfg": 3}),
+            Ok_(json!({"negative_prompt": "", "true_cfg": 3.0}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "true_cfg": 1}),
+            Ok_(json!({"true_cfg": null}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "true_cfg": 0.5}),
+            No(&[(INVALID, "true_cfg")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "true_cfg": 11}),
+            No(&[(INVALID, "true_cfg")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "negative_prompt": too_long}),
+            No(&[(INVALID, "negative_prompt")]),
+        ),
+        // Copies and seeds.
+        (
+            json!({"prompt": "x"}),
+            Ok_(json!({"seed": 4_000_000_000u64}), 0),
+        ),
+        (
+            json!({"prompt": "x", "seed": 0}),
+            Ok_(json!({"seed": 0}), 0),
+        ),
+        (
+            json!({"prompt": "x", "seed": "18446744073709551615"}),
+            Ok_(json!({"seed": "18446744073709551615"}), 0),
+        ),
+        (
+            json!({"prompt": "x", "seed": 9007199254740993u64}),
+            Ok_(json!({"seed": "9007199254740993"}), 0),
+        ),
+        (
+            json!({"prompt": "x", "copies": 64}),
+            Ok_(json!({"seed": 4_000_000_000u64}), 0),
+        ),
+        (
+            json!({"prompt": "x", "copies": 0}),
+            No(&[(INVALID, "copies")]),
+        ),
+        (
+            json!({"prompt": "x", "copies": 65}),
+            No(&[(INVALID, "copies")]),
+        ),
+        (
+            json!({"prompt": "x", "copies": 2, "model": "odd"}),
+            No(&[(INVALID, "copies")]),
+        ),
+        (
+            json!({"prompt": "x", "rng": "cuda"}),
+            Ok_(json!({"rng": "cuda"}), 0),
+        ),
+        (
+            json!({"prompt": "x"}),
+            Ok_(json!({"rng": "cpu", "text_tokens": 256}), 0),
+        ),
+        // Samplers and schedules.
+        (
+            json!({"prompt": "x", "sampler": "euler", "schedule": "flow_match"}),
+            Ok_(json!({"sampler": "euler", "schedule": "flow_match"}), 0),
+        ),
+        (
+            json!({"prompt": "x"}),
+            Ok_(json!({"sampler": "euler", "schedule": "flow_match"}), 0),
+        ),
+        // Names and formats.
+        (
+            json!({"prompt": "x", "seed": 5}),
+            Ok_(
+                json!({"output": {"stem": "2026-03-04/x-5", "format": "png"}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "seed": 5, "output_name": "{seed(4)}"}),
+            Ok_(json!({"output": {"stem": "0005", "format": "png"}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "seed": 5, "output_name": " "}),
+            Ok_(
+                json!({"output": {"stem": "2026-03-04/x-5", "format": "png"}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "format": "webp", "output_name": "a"}),
+            Ok_(json!({"output": {"stem": "a", "format": "webp"}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "format": "jpeg", "output_name": "a"}),
+            Ok_(json!({"output": {"stem": "a", "format": "jpeg"}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "output_name": "../../etc/x"}),
+            Ok_(json!({"output": {"stem": "etc/x", "format": "png"}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "output_name": "/etc/x"}),
+            Ok_(json!({"output": {"stem": "etc/x", "format": "png"}}), 0),
+        ),
+        (
+            json!({"prompt": "../../x", "output_name": "{prompt}"}),
+            Ok_(json!({"output": {"stem": "x", "format": "png"}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "output_name": "con"}),
+            Ok_(json!({"output": {"stem": "_con", "format": "png"}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "output_name": "{{x}}"}),
+            Ok_(json!({"output": {"stem": "{x}", "format": "png"}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "output_name": "{width}x{height}-{steps}-{model}-{copy}-{line}"}),
+            Ok_(
+                json!({"output": {"stem": "1024x768-4-fast-1-0", "format": "png"}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "output_name": "{sed}"}),
+            No(&[(INVALID, "output_name")]),
+        ),
+        (
+            json!({"prompt": "x", "output_name": "{seed"}),
+            No(&[(INVALID, "output_name")]),
+        ),
+        (
+            json!({"prompt": "x", "output_name": "{date(%Q)}"}),
+            No(&[(INVALID, "output_name")]),
+        ),
+        (
+            json!({"prompt": "x", "width": 264}),
+            Ok_(json!({"size": {"width": 272, "height": 768}}), 1),
+        ),
+        (
+            json!({"prompt": "x", "height": 263}),
+            Ok_(json!({"size": {"width": 1024, "height": 256}}), 1),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "steps": 50}),
+            Ok_(json!({"steps": 50}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "width": 2048, "height": 2048}),
+            Ok_(json!({"size": {"width": 2048, "height": 2048}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "odd", "steps": 7}),
+            Ok_(json!({"steps": 7}), 0),
+        ),
+        (
+            json!({"prompt": "x", "seed": 5, "output_name": "{prompt}.{seed}."}),
+            Ok_(json!({"output": {"stem": "x.5", "format": "png"}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "seed": 5, "output_name": "a//b/./../c"}),
+            Ok_(json!({"output": {"stem": "a/b/c", "format": "png"}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "output_name": "{time}-{date(YYYY)}"}),
+            Ok_(
+                json!({"output": {"stem": "05-06-07-2026", "format": "png"}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "output_name": "{prompt(0)}"}),
+            No(&[(INVALID, "output_name")]),
+        ),
+        (
+            json!({"prompt": "x", "output_name": "}"}),
+            No(&[(INVALID, "output_name")]),
+        ),
+        // What does not change the plan.
+        (
+            json!({"prompt": "x", "priority": "urgent"}),
+            Ok_(json!({"prompt": "x"}), 0),
+        ),
+        (
+            json!({"prompt": "x", "session": "00000000-0000-0000-0000-000000000001"}),
+            Ok_(json!({"prompt": "x"}), 0),
+        ),
+        // Everything that is wrong is named at once.
+        (
+            json!({"prompt": "", "width": 1, "height": 9999, "steps": 0, "guidance": 1, "copies": 0,
+                   "negative_prompt": "y", "true_cfg": 2, "output_name": "{"}),
+            No(&[
+                (INVALID, "prompt"),
+                (INVALID, "negative_prompt"),
+                (INVALID, "true_cfg"),
+                (INVALID, "width"),
+                (INVALID, "height"),
+                (INVALID, "steps"),
+                (INVALID, "guidance"),
+                (INVALID, "copies"),
+                (INVALID, "output_name"),
+            ]),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "guidance": 99, "true_cfg": 99}),
+            No(&[(INVALID, "true_cfg"), (INVALID, "guidance")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "huge", "steps": 0}),
+            No(&[(INVALID, "steps")]),
+        ),
+        (json!({"version": 1}), No(&[])),
+    ]
+}
+
+#[test]
+fn a_hundred_requests_become_plans_or_refusals() {
+    let settings = Settings::default();
+    let models = models();
+    let table = table();
+    let mut rows = 0;
+    for (request, expect) in &table {
+        if request.get("version").is_some() {
+            // Unknown members are refused before resolve, by the request's type.
+            assert!(serde_json::from_value::<Request>(request.clone()).is_err());
+            rows += 1;
+            continue;
+        }
+        match (run(request, &settings, &models), expect) {
+            (Ok(resolved), Ok_(members, notes)) => {
+                let plan = serde_json::to_value(&resolved.plans[0]).unwrap();
+                for (name, value) in members.as_object().unwrap() {
+                    assert_eq!(plan[name], *value, "{name} of {request}");
+                }
+                assert_eq!(
+                    resolved.notes.len(),
+                    *notes,
+                    "{request}: {:?}",
+                    resolved.notes
+                );
+                assert_eq!(plan["version"], PLAN_VERSION);
+                assert_eq!(plan["numerics"], NUMERICS);
+            }
+            (Err(problems), No(expected)) => {
+                let found: Vec<(Code, &str)> = problems
+                    .iter()
+                    .map(|problem| (problem.code, problem.field.as_deref().unwrap_or_default()))
+                    .collect();
+                assert_eq!(found, *expected, "{request}");
+                for problem in &problems {
+                    assert!(
+                        !problem.message.is_empty() && !problem.hint.is_empty(),
+                        "{problem:?}"
+                    );
+                }
+            }
+            (Ok(_), No(_)) => panic!("accepted: {request}"),
+            (Err(problems), Ok_(..)) => panic!("refused: {request}: {problems:?}"),
+        }
+        rows += 1;
+    }
+    assert!(rows >= 100, "only {rows} rows");
+}
+
+#[test]
+fn copies_count_their_seeds_and_names_upwards() {
+    let request = json!({"prompt": "x", "copies": 3, "seed": "18446744073709551614", "output_name": "{copy}"});
+    let plans = run(&request, &Settings::default(), &models())
+        .unwrap()
+        .plans;
+    let seeds: Vec<u64> = plans.iter().map(|plan| plan.seed.0).collect();
+    assert_eq!(seeds, [u64::MAX - 1, u64::MAX, 0]);
+    let stems: Vec<&str> = plans.iter().map(|plan| plan.output.stem.as_str()).collect();
+    assert_eq!(stems, ["1", "2", "3"]);
+    assert!(plans[0].is_batchable_with(&plans[2]));
+}
+
+#[test]
+fn settings_fill_what_the_request_leaves_out() {
+    let settings = Settings {
+        default_model: Some(ModelId::new("full")),
+        default_copies: 4,
+        output_template: "{model}".to_owned(),
+        format: ImageFormat::Webp,
+        ..Settings::default()
+    };
+    let resolved = run(&json!({"prompt": "x"}), &settings, &models()).unwrap();
+    assert_eq!(resolved.plans.len(), 4);
+    let plan = &resolved.plans[0];
+    assert_eq!(plan.model.id.as_str(), "full");
+    assert_eq!(plan.output.stem, "full");
+    assert_eq!(plan.output.format, ImageFormat::Webp);
+    assert_eq!(
+        (plan.rng, plan.sampler, plan.schedule),
+        (Rng::Cpu, Sampler::Euler, Schedule::FlowMatch)
+    );
+    // A default that the model does not allow is brought into its limits, not refused.
+    let request = json!({"prompt": "x", "model": "odd"});
+    assert_eq!(run(&request, &settings, &models()).unwrap().plans.len(), 1);
+    // A default model that is gone falls back to the first usable one.
+    let settings = Settings {
+        default_model: Some(ModelId::new("gone")),
+        ..settings
+    };
+    let resolved = run(&json!({"prompt": "x"}), &settings, &models()).unwrap();
+    assert_eq!(resolved.plans[0].model.id.as_str(), "fast");
+}
+
+#[test]
+fn an_empty_catalogue_and_numbers_that_are_none_are_refused() {
+    let problems = run(&json!({"prompt": "x"}), &Settings::default(), &[]).unwrap_err();
+    assert_eq!(problems[0].code, Code::ModelNotInstalled);
+    let models = models();
+    let now = Zoned::now();
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let request = Request {
+            prompt: "x".to_owned(),
+            model: Some(ModelId::new("full")),
+            guidance: Some(value),
+            true_cfg: Some(value),
+            priority: Some(Priority::Bulk),
+            ..Request::default()
+        };
+        let context = Context {
+            models: &models,
+            settings: &Settings::default(),
+            now: &now,
+            memory_available: None,
+            memory_needed: &|_| u64::MAX,
+            random_seed: &|| 1,
+        };
+        let problems = resolve(
+            &request,
+            Place {
+                line: Some(3),
+                ..Place::default()
+            },
+            &context,
+        );
+        let problems = problems.unwrap_err();
+        assert_eq!(problems.len(), 2);
+        assert!(problems.iter().all(|problem| problem.line == Some(3)));
+    }
+}
+
+#[test]
+fn a_refusal_for_memory_has_both_numbers_and_what_fits() {
+    let request = json!({"prompt": "x", "model": "huge"});
+    let problems = run(&request, &Settings::default(), &models()).unwrap_err();
+    assert!(
+        problems[0].message.contains("100.0 GiB"),
+        "{}",
+        problems[0].message
+    );
+    assert!(
+        problems[0].message.contains("64.0 GiB"),
+        "{}",
+        problems[0].message
+    );
+    assert!(
+        problems[0].hint.contains("fast, full, odd"),
+        "{}",
+        problems[0].hint
+    );
+}

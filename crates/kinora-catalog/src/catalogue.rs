@@ -1,0 +1,363 @@
+//! The catalogue: entries brought together with what lies in the folders.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use kinora_core::{Capabilities, Family, Model, ModelId, ModelSource, Plan, PlannedModel};
+use kinora_weights::{
+    HashCache, ModelLayout, detect,
+    memory::{Estimate, estimate},
+    read_file_bounded,
+};
+
+use crate::{
+    entry::{Entry, defaults_of},
+    fault::Fault,
+    folders::{Candidate, Folders, list_candidates},
+    merge::read_entries,
+};
+
+/// The entries that come with the program.
+const BUILT_IN: &str = include_str!("../../../models.toml");
+
+/// A catalogue file is never larger.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// Why a model cannot become part of a plan. Reads well after "failed to".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// There is no such entry.
+    #[error("find the model {0}: it is not in the catalogue")]
+    UnknownModel(ModelId),
+    /// Its files are not on this machine.
+    #[error("use the model {0}: its files are not on this machine")]
+    NotInstalled(ModelId),
+    /// Its files are there and cannot be used.
+    #[error("use the model {id}: {fault}")]
+    Faulty {
+        /// Which.
+        id: ModelId,
+        /// Why.
+        fault: String,
+    },
+}
+
+/// A model, and its files where they are usable.
+#[derive(Debug)]
+struct Item {
+    model: Model,
+    layout: Option<ModelLayout>,
+}
+
+/// All models that this installation knows.
+#[derive(Debug)]
+pub struct Catalogue {
+    folders: Folders,
+    items: Vec<Item>,
+    faults: Vec<Fault>,
+}
+
+impl Catalogue {
+    /// Reads the entries and looks through the folders. What is wrong with one file or model is
+    /// told by [`Catalogue::faults`] or by the model's own fault, and does not keep the others away.
+    pub fn load(folders: Folders) -> Self {
+        let (files, mut faults) = read_files(&folders);
+        let files = files
+            .iter()
+            .map(|(path, text)| (path.as_path(), text.as_str()));
+        let read = read_entries(files);
+        faults.extend(read.faults);
+        let mut catalogue = Self {
+            folders,
+            items: Vec::new(),
+            faults,
+        };
+        catalogue.look(&read.entries);
+        catalogue
+    }
+
+    /// Reads everything again: models may have come or gone.
+    pub fn reload(&mut self) {
+        *self = Self::load(std::mem::take(&mut self.folders));
+    }
+
+    /// Every model: entries in the order of the files, then what else was found.
+    pub fn models(&self) -> impl Iterator<Item = &Model> {
+        self.items.iter().map(|item| &item.model)
+    }
+
+    /// One model.
+    pub fn model(&self, id: &ModelId) -> Option<&Model> {
+        self.item(id).map(|item| &item.model)
+    }
+
+    /// The files of an installed model.
+    pub fn layout(&self, id: &ModelId) -> Option<&ModelLayout> {
+        self.item(id)?.layout.as_ref()
+    }
+
+    /// What is wrong with files that belong to no model of the list.
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// The model as a plan names it, with the hashes of its weight files as far as they are known.
+    pub fn plan(&self, id: &ModelId, hashes: &HashCache) -> Result<PlannedModel, Error> {
+        let item = self
+            .item(id)
+            .ok_or_else(|| Error::UnknownModel(id.clone()))?;
+        let Some(layout) = &item.layout else {
+            return Err(match item.model.fault.clone() {
+                Some(fault) => Error::Faulty {
+                    id: id.clone(),
+                    fault,
+                },
+                None => Error::NotInstalled(id.clone()),
+            });
+        };
+        let mut weights = layout.weights.clone();
+        for file in &mut weights {
+            file.sha256 = hashes.get(&layout.weight_path(file)).map(str::to_owned);
+        }
+        Ok(PlannedModel {
+            id: id.clone(),
+            name: item.model.name.clone(),
+            family: layout.family,
+            variant: layout.variant.clone(),
+            root: layout.root.clone(),
+            weights,
+        })
+    }
+
+    /// What a plan needs, when so many pictures like it go through the network together and one
+    /// number of an activation has so many bytes (4 on the processor, 2 on a GPU). None: the model
+    /// is not installed.
+    pub fn estimate(&self, plan: &Plan, batch: usize, bytes_per_number: u64) -> Option<Estimate> {
+        let layout = self.layout(&plan.model.id)?;
+        let size = (plan.size.width, plan.size.height);
+        let text_tokens = plan.text_tokens as usize;
+        Some(estimate(layout, size, text_tokens, batch, bytes_per_number))
+    }
+
+    fn item(&self, id: &ModelId) -> Option<&Item> {
+        self.items.iter().find(|item| item.model.id == *id)
+    }
+
+    fn look(&mut self, entries: &[Entry]) {
+        let candidates = list_candidates(&self.folders);
+        let mut taken = BTreeSet::new();
+        for entry in entries {
+            let root = self.find_root(entry, &candidates);
+            taken.extend(root.iter().cloned());
+            self.items.push(open_entry(entry, root.as_deref()));
+        }
+        for candidate in candidates {
+            if !taken.insert(candidate.path.clone()) {
+                continue;
+            }
+            match detect(&candidate.path) {
+                Ok(layout) => self.add_found(&candidate.name, layout, entries),
+                Err(_) if candidate.repo.is_some() => {}
+                Err(error) => {
+                    let fault = Fault::new(candidate.path, format!("failed to {error}"));
+                    self.faults.push(fault);
+                }
+            }
+        }
+    }
+
+    /// Where an entry's files lie, if they are there.
+    fn find_root(&self, entry: &Entry, candidates: &[Candidate]) -> Option<PathBuf> {
+        if let Some(path) = &entry.path {
+            return path.exists().then(|| path.clone());
+        }
+        if entry.built_in {
+            let folder = self.folders.starter.as_ref()?;
+            let mut paths = entry.folders.iter().map(|name| folder.join(name));
+            return paths.find(|path| path.is_dir());
+        }
+        let is_own = |candidate: &&Candidate| match &candidate.repo {
+            Some(repo) => entry.repo.as_ref() == Some(repo),
+            None => entry
+                .folders
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(&candidate.name)),
+        };
+        let found = candidates.iter().find(is_own)?;
+        Some(found.path.clone())
+    }
+
+    /// Adds a model that no entry speaks of: it can do what its family's entry of the same variant
+    /// can.
+    fn add_found(&mut self, name: &str, layout: ModelLayout, entries: &[Entry]) {
+        let Some(like) = entries.iter().find(|entry| {
+            !entry.built_in && entry.family == layout.family && entry.variant == layout.variant
+        }) else {
+            let reason = format!(
+                "no entry of the catalogue tells what {} {} can do",
+                layout.family.title(),
+                layout.variant
+            );
+            self.faults.push(Fault::new(layout.root, reason));
+            return;
+        };
+        let mut model = like.to_model();
+        model.id = self.free_id(name);
+        model.name = name.to_owned();
+        model.source = ModelSource::Folder;
+        model.description = format!(
+            "{} {}, found in a model folder.",
+            layout.family.title(),
+            layout.variant
+        );
+        model.category = "specialized".to_owned();
+        model.tags = Vec::new();
+        model.approval_url = None;
+        model.example_prompts = Vec::new();
+        install(&mut model, &layout);
+        self.items.push(Item {
+            model,
+            layout: Some(layout),
+        });
+    }
+
+    /// An id made of a name, with a number behind it when the id is taken.
+    fn free_id(&self, name: &str) -> ModelId {
+        let slug = slug(name);
+        (1..)
+            .map(|number| match number {
+                1 => ModelId::new(slug.clone()),
+                _ => ModelId::new(format!("{slug}-{number}")),
+            })
+            .find(|id| self.item(id).is_none())
+            .unwrap_or_else(|| ModelId::new(slug.clone()))
+    }
+}
+
+/// The files of entries, the program's own first.
+fn read_files(folders: &Folders) -> (Vec<(PathBuf, String)>, Vec<Fault>) {
+    let mut files = vec![(PathBuf::from("models.toml (built in)"), BUILT_IN.to_owned())];
+    let mut faults = Vec::new();
+    if let Some(path) = &folders.user_file
+        && path.exists()
+    {
+        match read_text(path) {
+            Ok(text) => files.push((path.clone(), text)),
+            Err(reason) => faults.push(Fault::new(path, reason)),
+        }
+    }
+    (files, faults)
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let bytes =
+        read_file_bounded(path, MAX_FILE_BYTES).map_err(|error| format!("failed to {error}"))?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+}
+
+fn open_entry(entry: &Entry, root: Option<&Path>) -> Item {
+    let mut model = entry.to_model();
+    let layout = root.and_then(|root| match detect(root) {
+        Ok(layout) => match find_mismatch(entry, &layout) {
+            None => Some(layout),
+            Some(reason) => {
+                model.fault = Some(reason);
+                None
+            }
+        },
+        Err(error) => {
+            model.fault = Some(format!("failed to {error}"));
+            None
+        }
+    });
+    if let Some(layout) = &layout {
+        install(&mut model, layout);
+    }
+    Item { model, layout }
+}
+
+/// What an entry promises and its files do not keep.
+fn find_mismatch(entry: &Entry, layout: &ModelLayout) -> Option<String> {
+    let title = |family: Family, variant: &str| format!("{} {variant}", family.title());
+    let (said, found) = (
+        title(entry.family, &entry.variant),
+        title(layout.family, &layout.variant),
+    );
+    if said != found {
+        return Some(format!("the files are {found}, the catalogue says {said}"));
+    }
+    let takes_guidance = layout
+        .flux()
+        .is_some_and(|parts| parts.transformer.has_guidance);
+    if entry.capabilities.guidance.is_some() != takes_guidance {
+        let what = if takes_guidance {
+            "takes"
+        } else {
+            "does not take"
+        };
+        return Some(format!(
+            "the network {what} a guidance value, the catalogue says otherwise"
+        ));
+    }
+    None
+}
+
+/// What the files tell goes over what was announced.
+fn install(model: &mut Model, layout: &ModelLayout) {
+    model.is_installed = true;
+    model.bytes = layout.weights.iter().map(|file| file.bytes).sum();
+    model.memory_bytes = layout.total_bytes();
+    fit(&mut model.capabilities, layout);
+    model.defaults = defaults_of(&model.capabilities);
+}
+
+/// Sizes become multiples of what the VAE and the packing of latents ask for, and prompts no longer
+/// than the text encoder was made for.
+fn fit(capabilities: &mut Capabilities, layout: &ModelLayout) {
+    let multiple = layout.parts.size_step() as u32;
+    let size = &mut capabilities.size;
+    if !size.multiple.is_multiple_of(multiple) {
+        size.multiple = multiple.max(size.multiple).next_multiple_of(multiple);
+        let (min, max) = (
+            size.min.next_multiple_of(size.multiple),
+            (size.max / size.multiple * size.multiple).max(size.multiple),
+        );
+        (size.min, size.max) = (min.min(max), max);
+        let round = |side: u32| {
+            let nearest = (side + size.multiple / 2) / size.multiple * size.multiple;
+            nearest.clamp(min.min(max), max)
+        };
+        size.default.width = round(size.default.width);
+        size.default.height = round(size.default.height);
+        for preset in &mut size.presets {
+            preset.width = round(preset.width);
+            preset.height = round(preset.height);
+        }
+    }
+    if let Some(max) = layout.max_text_tokens {
+        capabilities.text_tokens = capabilities.text_tokens.min(max as u32);
+    }
+}
+
+/// Small letters, digits and single hyphens.
+fn slug(name: &str) -> String {
+    let mut slug = String::new();
+    for character in name.chars().flat_map(char::to_lowercase) {
+        if character.is_ascii_alphanumeric() || character == '.' || character == '_' {
+            slug.push(character);
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+        if slug.len() == 60 {
+            break;
+        }
+    }
+    let slug = slug.trim_matches(['-', '.']);
+    if slug.is_empty() {
+        "model".to_owned()
+    } else {
+        slug.to_owned()
+    }
+}

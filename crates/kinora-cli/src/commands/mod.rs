@@ -1,0 +1,177 @@
+//! One file per command of the program.
+
+pub mod assets;
+pub mod bulk;
+pub mod cleanup;
+pub mod config;
+pub mod doctor;
+pub mod generate;
+pub mod jobs;
+pub mod models;
+pub mod recipe;
+pub mod serve;
+pub mod sessions;
+
+use std::io::Read;
+
+use kinora_app::{bulk::decode_text, bytes::read_bounded, jobs::Note};
+use kinora_core::{Asset, Code, Job, JobState, Problem, Request};
+use serde_json::{Map, Value, json};
+
+use crate::{Context, args::Look, connection::Refusal, exit, text};
+
+/// A request from what `generate` and `bulk` were told; the prompt comes later.
+///
+/// # Errors
+/// When an id is not one.
+pub fn request(look: &Look) -> Result<Request, Refusal> {
+    let mut members = Map::new();
+    let mut set = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            members.insert(name.to_owned(), value);
+        }
+    };
+    set("model", look.model.as_ref().map(|v| json!(v)));
+    set("negative_prompt", look.negative.as_ref().map(|v| json!(v)));
+    set("width", look.size.map(|(width, _)| json!(width)));
+    set("height", look.size.map(|(_, height)| json!(height)));
+    set("steps", look.steps.map(|v| json!(v)));
+    set("guidance", look.guidance.map(|v| json!(v)));
+    set("true_cfg", look.true_cfg.map(|v| json!(v)));
+    set("seed", look.seed.map(|v| json!(kinora_core::Seed(v))));
+    set("copies", look.copies.map(|v| json!(v)));
+    set("rng", look.rng.as_ref().map(|v| json!(v)));
+    set("format", look.format.as_ref().map(|v| json!(v)));
+    set("output_name", look.output.as_ref().map(|v| json!(v)));
+    set("session", look.session.as_ref().map(|v| json!(v)));
+    set("priority", look.priority.as_ref().map(|v| json!(v)));
+    serde_json::from_value(Value::Object(members)).map_err(|error| {
+        Problem::new(
+            Code::InvalidInput,
+            format!("failed to read the options: {error}"),
+            "See `kinora help`.",
+        )
+        .into()
+    })
+}
+
+/// Tells what `resolve` decided differently from what was asked.
+pub fn tell_notes(context: &Context, notes: &[Note]) {
+    for note in notes {
+        let place = note
+            .line
+            .map(|line| format!("line {line}: "))
+            .unwrap_or_default();
+        context.tell(format!("note: {place}{}", note.message));
+    }
+}
+
+/// The stored pictures of jobs, in their order.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn pictures(context: &Context, jobs: &[Job]) -> Result<Vec<Asset>, Refusal> {
+    let mut assets = Vec::new();
+    for id in jobs.iter().flat_map(|job| &job.assets) {
+        assets.push(
+            context
+                .connection
+                .call("assets_get", json!({ "id": id }))
+                .await?,
+        );
+    }
+    Ok(assets)
+}
+
+/// The exit code of followed jobs: why the first one failed when none is done, partly when some are.
+pub fn exit_code(jobs: &[Job]) -> u8 {
+    let done = jobs
+        .iter()
+        .filter(|job| job.state == JobState::Done)
+        .count();
+    match done {
+        done if done == jobs.len() => exit::DONE,
+        0 => {
+            let failure = jobs.iter().find_map(|job| job.failure.as_ref());
+            failure.map_or(exit::FAILED, |failure| exit::code_of(failure.code))
+        }
+        _ => exit::PARTLY,
+    }
+}
+
+/// The text of a file, or of standard input where the name is `-`.
+///
+/// # Errors
+/// When it cannot be read or is neither UTF-8 nor the UTF-16 of spreadsheets.
+pub fn read_text(file: &std::path::Path) -> Result<String, Refusal> {
+    let read = if file.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        let read = std::io::stdin().lock().read_to_end(&mut bytes);
+        read.map(|_| bytes)
+    } else {
+        read_bounded(file)
+    };
+    let bytes = read.map_err(|error| {
+        let code = match error.kind() {
+            std::io::ErrorKind::NotFound => Code::NotFound,
+            std::io::ErrorKind::FileTooLarge => Code::InvalidInput,
+            _ => Code::Io,
+        };
+        Problem::new(
+            code,
+            format!("failed to read {}: {error}", file.display()),
+            "Name a text file in UTF-8, or `-` for standard input.",
+        )
+    })?;
+    Ok(decode_text(&bytes)?)
+}
+
+/// Says what a run would take.
+pub fn describe_estimate(estimate: &kinora_app::estimate::Estimate) -> String {
+    let mut parts = Vec::new();
+    match estimate.seconds {
+        Some(seconds) => parts.push(format!("about {}", text::seconds(seconds))),
+        None => parts.push("time unknown until the first picture is done".to_owned()),
+    }
+    if let Some(wait) = estimate.wait_seconds.filter(|wait| *wait >= 1.0) {
+        parts.push(format!("after {} of other work", text::seconds(wait)));
+    }
+    parts.push(format!(
+        "memory {} of {}",
+        text::bytes(estimate.memory_needed),
+        text::bytes(estimate.memory_available)
+    ));
+    parts.push(format!("disk {}", text::bytes(estimate.disk_needed)));
+    parts.join(", ")
+}
+
+/// Writes a file as a whole or not at all.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), Refusal> {
+    use std::io::Write;
+    let write = || -> std::io::Result<()> {
+        let folder = path.parent().unwrap_or(std::path::Path::new("."));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let part = folder.join(format!(".{name}.{}.part", std::process::id()));
+        let mut file = std::fs::File::create(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)?;
+        std::fs::File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| {
+        let code = if error.kind() == std::io::ErrorKind::StorageFull {
+            Code::DiskFull
+        } else {
+            Code::Io
+        };
+        Problem::new(
+            code,
+            format!("failed to write {}: {error}", path.display()),
+            "Check that the disk has room and that you may write there.",
+        )
+        .into()
+    })
+}

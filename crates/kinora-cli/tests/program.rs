@@ -1,0 +1,487 @@
+//! The program as people run it: arguments in, text, JSON, files and an exit code out. The engine and
+//! the built-in model are real.
+//!
+//! Needs the program `kinora-engine` beside `kinora`: `cargo test --workspace` builds both.
+
+mod server;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use kinora_core::ImageFormat;
+use serde_json::{Value, json};
+
+use server::Server;
+
+const DONE: i32 = 0;
+const FAILED: i32 = 1;
+const WRONG_INPUT: i32 = 2;
+const NOT_FOUND: i32 = 3;
+const NO_ROOM: i32 = 4;
+const PARTLY: i32 = 5;
+const DIFFERS: i32 = 7;
+const INTERRUPTED: i32 = 130;
+
+/// A data folder, and the program on it.
+struct Studio(tempfile::TempDir);
+
+impl Studio {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn folder(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_kinora"));
+        assert!(
+            program.with_file_name("kinora-engine").exists(),
+            "kinora-engine is not built: run `cargo build -p kinora-engine` first"
+        );
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(self.folder())
+            .env("KINORA_DATA_DIR", self.folder().join("data"))
+            .stdin(Stdio::null());
+        for variable in ["TOKEN", "HOST", "PORT", "MODELS_DIR", "OUTPUTS_DIR", "LOG"] {
+            command.env_remove(format!("KINORA_{variable}"));
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        Ran(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs, expects success, and reads the JSON on standard output.
+    fn ask(&self, arguments: &[&str]) -> Value {
+        let ran = self.run(&[arguments, &["--json"]].concat());
+        assert_eq!(ran.code(), DONE, "{arguments:?}: {}", ran.errors());
+        ran.json()
+    }
+
+    fn output(&self, name: &str) -> PathBuf {
+        self.folder().join("data/outputs").join(name)
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
+        let path = self.folder().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    }
+}
+
+/// How the program ended.
+struct Ran(Output);
+
+impl Ran {
+    fn code(&self) -> i32 {
+        self.0.status.code().expect("it ended by itself")
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.stdout.clone()).unwrap()
+    }
+
+    fn errors(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.0.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", self.text(), self.errors()))
+    }
+}
+
+fn part(verification: &Value, name: &str) -> Value {
+    let parts = verification["parts"].as_array().unwrap();
+    let found = parts.iter().find(|part| part["part"] == name);
+    found
+        .unwrap_or_else(|| panic!("no {name} in {verification:#}"))
+        .clone()
+}
+
+/// Makes a PNG, a JPEG and a WebP in one group, and a picture of its own.
+fn paint(studio: &Studio) -> [PathBuf; 4] {
+    let list = studio.write(
+        "list.csv",
+        "prompt,seed,format,output\n\
+         a red house by the sea,5,png,in-a-list\n\
+         a blue lighthouse at night,6,jpeg,in-a-list\n\
+         a forest in the snow,7,webp,in-a-list\n",
+    );
+    let look = ["--size", "128x128", "--steps", "4", "-q"];
+    let ran = studio.run(&[&["bulk", &list][..], &look].concat());
+    assert_eq!(ran.code(), DONE, "{}", ran.errors());
+    let single = ["generate", "a red house by the sea", "--seed", "5"];
+    let ran = studio.run(&[&single[..], &["--output", "alone"], &look].concat());
+    assert_eq!(ran.code(), DONE, "{}", ran.errors());
+    let group = studio.ask(&["assets", "list"]);
+    let sizes = group["assets"].as_array().unwrap().iter();
+    let mut sizes: Vec<u64> = sizes
+        .map(|asset| asset["recipe"]["timings"]["batch"].as_u64().unwrap())
+        .collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, 3, 3, 3], "the list went through as one group");
+    [
+        "in-a-list.png",
+        "in-a-list.jpg",
+        "in-a-list.webp",
+        "alone.png",
+    ]
+    .map(|name| studio.output(name))
+}
+
+#[test]
+fn a_picture_is_made_again_with_the_same_bytes_whether_it_came_alone_or_in_a_list() {
+    let studio = Studio::new();
+    let pictures = paint(&studio);
+    for picture in &pictures {
+        let ran = studio.run(&["run", picture.to_str().unwrap(), "-q"]);
+        assert_eq!(ran.code(), DONE, "{}", ran.errors());
+        let again = PathBuf::from(ran.text().trim());
+        assert_ne!(&again, picture);
+        assert!(
+            fs::read(picture).unwrap() == fs::read(&again).unwrap(),
+            "{} is not {}",
+            again.display(),
+            picture.display()
+        );
+    }
+    // The same request alone and in a list: the same file.
+    assert!(fs::read(&pictures[0]).unwrap() == fs::read(&pictures[3]).unwrap());
+}
+
+#[test]
+fn verify_says_for_each_part_whether_it_is_the_same() {
+    let studio = Studio::new();
+    let pictures = paint(&studio);
+    for picture in &pictures {
+        let picture = picture.to_str().unwrap();
+        let verification = studio.ask(&["verify", picture]);
+        assert_eq!(verification["is_same"], true, "{verification:#}");
+        for name in ["build", "numerics", "model", "weights/transformer"] {
+            assert_eq!(part(&verification, name)["is_same"], true);
+        }
+        let rendered = studio.ask(&["verify", picture, "--render"]);
+        assert_eq!(rendered["is_same"], true, "{rendered:#}");
+        for name in ["pixels", "bytes"] {
+            assert_eq!(part(&rendered, name)["is_same"], true);
+        }
+    }
+    let ran = studio.run(&["verify", pictures[1].to_str().unwrap()]);
+    let text = ran.text();
+    assert!(
+        text.contains("weights/vae") && text.contains("same"),
+        "{text}"
+    );
+    assert!(!text.contains("DIFFERS"), "{text}");
+
+    // Another seed in the recipe than the one that the picture was painted with.
+    let bytes = fs::read(&pictures[0]).unwrap();
+    let painted = kinora_media::decode(&bytes).unwrap();
+    let mut recipe = *kinora_media::read_metadata(&bytes).unwrap().recipe.unwrap();
+    recipe.plan.seed.0 += 1;
+    let (width, height) = (painted.width, painted.height);
+    let forged =
+        kinora_media::encode(&painted.rgb, width, height, ImageFormat::Png, &recipe).unwrap();
+    let forged = studio.write("forged.png", forged);
+    assert_eq!(studio.run(&["verify", &forged]).code(), DONE);
+    let ran = studio.run(&["verify", &forged, "--render", "--json"]);
+    assert_eq!(ran.code(), DIFFERS, "{}", ran.errors());
+    let pixels = part(&ran.json(), "pixels");
+    assert_eq!(pixels["is_same"], false);
+    let difference = pixels["actual"].as_str().unwrap();
+    assert!(
+        difference.contains("values differ, by at most"),
+        "{difference}"
+    );
+
+    // Other weights and another build than those of the recipe.
+    recipe.kinora = "0.0.1".to_owned();
+    recipe.plan.model.weights[0].sha256 = Some("0".repeat(64));
+    let loose = studio.write("recipe.json", serde_json::to_vec(&recipe).unwrap());
+    let ran = studio.run(&["verify", &loose]);
+    assert_eq!(ran.code(), DIFFERS, "{}", ran.errors());
+    let different = ran.text();
+    let different: Vec<&str> = different
+        .lines()
+        .filter(|line| line.contains("DIFFERS"))
+        .collect();
+    assert_eq!(different.len(), 2, "{different:?}");
+    assert!(different[0].starts_with("build") && different[0].contains("0.0.1 in the file"));
+    assert!(different[1].starts_with("weights/"));
+    let ran = studio.run(&["run", &loose]);
+    assert_eq!(ran.code(), WRONG_INPUT, "{}", ran.errors());
+    assert!(ran.errors().contains("build was 0.0.1"), "{}", ran.errors());
+    // A recipe alone has nothing to be compared with.
+    assert_eq!(
+        studio.run(&["verify", &loose, "--render"]).code(),
+        WRONG_INPUT
+    );
+}
+
+#[test]
+fn verify_refuses_what_carries_no_recipe() {
+    let studio = Studio::new();
+    let plain = kinora_media::encode_jpeg(&[90; 8 * 8 * 3], 8, 8, 90).unwrap();
+    for (file, code) in [
+        (studio.write("plain.jpg", plain), FAILED),
+        (studio.write("text.png", "no picture"), FAILED),
+        (studio.write("other.json", "{\"recipe\": 1}"), FAILED),
+        (studio.write("empty.png", ""), FAILED),
+        ("nowhere.png".to_owned(), NOT_FOUND),
+        (studio.folder().display().to_string(), FAILED),
+    ] {
+        for command in ["verify", "run"] {
+            let ran = studio.run(&[command, &file]);
+            assert_eq!(ran.code(), code, "{command} {file}: {}", ran.errors());
+            assert!(ran.errors().starts_with("kinora: "), "{}", ran.errors());
+            assert_eq!(ran.text(), "");
+        }
+    }
+}
+
+#[test]
+fn lists_are_read_in_the_encodings_of_spreadsheets() {
+    let studio = Studio::new();
+    let text = "prompt,size\r\n\"a \"\"red\"\" house, ein Fuchs, 猫\",128x128\r\n";
+    let wide = |write: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        let marked = format!("\u{feff}{text}");
+        marked.encode_utf16().flat_map(write).collect()
+    };
+    for (name, bytes) in [
+        ("plain.csv", text.as_bytes().to_vec()),
+        ("marked.csv", format!("\u{feff}{text}").into_bytes()),
+        ("little.csv", wide(u16::to_le_bytes)),
+        ("big.csv", wide(u16::to_be_bytes)),
+    ] {
+        let file = studio.write(name, bytes);
+        let check = studio.ask(&["bulk", &file, "--dry-run"]);
+        assert_eq!(check["pictures"], 1, "{name}: {check:#}");
+        let prompt = &check["rows"][0]["request"]["prompt"];
+        assert_eq!(prompt, "a \"red\" house, ein Fuchs, 猫", "{name}");
+    }
+    let latin = studio.write("latin.csv", b"prompt\ncaf\xe9\n");
+    let ran = studio.run(&["bulk", &latin, "--dry-run"]);
+    assert_eq!(ran.code(), FAILED);
+    assert!(ran.errors().contains("UTF-8"), "{}", ran.errors());
+}
+
+#[test]
+fn whoever_stops_reading_stops_nothing() {
+    let studio = Studio::new();
+    for arguments in [
+        &["jobs", "list"][..],
+        &["models", "list", "--json"],
+        &["config", "show"],
+        &["completions", "bash"],
+        &["generate", "a red house", "--size", "128x128"],
+    ] {
+        let mut child = studio
+            .command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut errors = String::new();
+        let stderr = child.stderr.as_mut().unwrap();
+        stderr.read_to_string(&mut errors).unwrap();
+        assert!(!errors.contains("panicked"), "{arguments:?}: {errors}");
+        assert_eq!(child.wait().unwrap().code(), Some(DONE), "{arguments:?}");
+    }
+    // Nobody reads the progress either.
+    let mut child = studio
+        .command(&["generate", "a red house", "--size", "128x128"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(DONE));
+    let assets = studio.ask(&["assets", "list"]);
+    assert_eq!(assets["total"], 2);
+}
+
+#[test]
+fn a_disk_that_is_full_fails_what_has_no_room_and_nothing_else() {
+    let studio = Studio::new();
+    // An engine that may write no file of more than 20 KiB: the small pictures fit.
+    let engine = PathBuf::from(env!("CARGO_BIN_EXE_kinora")).with_file_name("kinora-engine");
+    let script = format!(
+        "#!/bin/bash\ntrap '' XFSZ\nulimit -f 20\nexec '{}' \"$@\"\n",
+        engine.display()
+    );
+    let cramped = studio.write("cramped-engine", script);
+    let mut mode = fs::metadata(&cramped).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
+    fs::set_permissions(&cramped, mode).unwrap();
+    let list = studio.write(
+        "list.csv",
+        "prompt,size,steps,seed,output\n\
+         a red house by the sea,128x128,2,1,small-one\n\
+         a red house by the sea,512x512,2,2,large\n\
+         a red house by the sea,128x128,2,3,small-two\n",
+    );
+    let ran = studio.run(&["bulk", &list, "--engine", &cramped]);
+    assert_eq!(ran.code(), PARTLY, "{}", ran.errors());
+    let told = ran.errors();
+    let told = told.lines().find(|line| line.contains("line 3")).unwrap();
+    assert!(
+        told.contains("File too large") && told.contains("Free some room"),
+        "{told}"
+    );
+    let jobs = studio.ask(&["jobs", "list", "--state", "failed"]);
+    assert_eq!(jobs["total"], 1);
+    let failure = &jobs["jobs"][0]["failure"];
+    assert_eq!(failure["code"], "disk_full");
+    assert_eq!(failure["stage"], "saving");
+    assert_eq!(failure["fix"]["kind"], "free_disk");
+    let mut files: Vec<_> = fs::read_dir(studio.folder().join("data/outputs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(
+        files,
+        ["small-one.png", "small-two.png"],
+        "and no part of a third"
+    );
+
+    // A single picture without room has an exit code of its own; with room, retrying is enough.
+    let large = [
+        "generate", "a house", "--size", "512x512", "--steps", "2", "-q",
+    ];
+    let ran = studio.run(&[&large[..], &["--engine", &cramped]].concat());
+    assert_eq!(ran.code(), NO_ROOM, "{}", ran.errors());
+    assert_eq!(studio.ask(&["jobs", "retry", "--fix"])["jobs"], 2);
+    assert_eq!(studio.run(&["jobs", "watch"]).code(), DONE);
+    assert!(studio.output("large.png").exists());
+}
+
+#[test]
+fn a_data_folder_that_takes_no_note_can_still_be_cleaned_up() {
+    let studio = Studio::new();
+    assert_eq!(studio.run(&["jobs", "list"]).code(), DONE);
+    // As on a full disk: the note of where this process answers cannot be written.
+    fs::create_dir(studio.folder().join("data/instance.json.part")).unwrap();
+    let ran = studio.run(&["cleanup", "--all"]);
+    assert_eq!(ran.code(), DONE, "{}", ran.errors());
+    assert!(
+        ran.errors().contains("do not find this one"),
+        "{}",
+        ran.errors()
+    );
+    assert!(ran.text().contains("removed"));
+}
+
+#[test]
+fn ctrl_c_leaves_the_queue_and_the_next_start_goes_on() {
+    let studio = Studio::new();
+    let mut child = studio
+        .command(&["bulk", "-", "--size", "256x256", "--steps", "50"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut list = child.stdin.take().unwrap();
+    list.write_all(b"a red house\na blue house\na green house\na white house\na fifth house\n")
+        .unwrap();
+    drop(list);
+    // The first picture is finished: the others are queued or running.
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut seen = lines.by_ref().map(|line| line.unwrap());
+    assert!(seen.any(|line| line.contains("[1/5]") && line.contains("done")));
+    server::signal("-INT", child.id());
+    let rest: Vec<String> = lines.map(|line| line.unwrap()).collect();
+    assert!(
+        rest.iter().any(|line| line.contains("stays queued")),
+        "{rest:?}"
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(INTERRUPTED));
+    let ran = studio.run(&["jobs", "watch"]);
+    assert_eq!(ran.code(), DONE, "{}", ran.errors());
+    let jobs = studio.ask(&["jobs", "list"]);
+    let states: Vec<&Value> = jobs["jobs"].as_array().unwrap().iter().collect();
+    assert_eq!(states.len(), 5);
+    assert!(states.iter().all(|job| job["state"] == "done"), "{jobs:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_answers_to_the_hosts_and_origins_of_its_configuration() {
+    let studio = Studio::new();
+    let data = studio.folder().join("data");
+    fs::create_dir_all(&data).unwrap();
+    let file = "allowed_hosts = [\"proxy.example\"]\n";
+    fs::write(data.join("config.toml"), file).unwrap();
+    let origin = "https://pages.example";
+    let server = Server::start_with(&data, &["--trusted-origins", origin]).await;
+    let ask = async |host: &str, origin: Option<&str>| {
+        let request = server.client().get(format!("{}/api/queue", server.url()));
+        let mut request = request.header("host", host);
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask("proxy.example", None).await, 200);
+    assert_eq!(
+        ask("proxy.example:443", Some("https://proxy.example:443")).await,
+        200
+    );
+    assert_eq!(ask("other.example", None).await, 403);
+    assert_eq!(ask("localhost", Some(origin)).await, 200);
+    assert_eq!(ask("localhost", Some("https://other.example")).await, 403);
+    // Commands of the same machine go through the server, and see its configuration.
+    let shown = server.get("/api/config").await;
+    let values = shown["values"].as_array().unwrap();
+    let value = |key: &str| values.iter().find(|value| value["key"] == key).unwrap();
+    assert_eq!(value("allowed_hosts")["value"], "proxy.example");
+    assert_eq!(value("allowed_hosts")["source"], "file");
+    assert_eq!(value("trusted_origins")["source"], "flag");
+    server.stop().await;
+    let ran = studio.run(&["serve", "--allowed-hosts", "https://a", "--port", "0"]);
+    assert_eq!(ran.code(), WRONG_INPUT);
+    assert!(ran.errors().contains("--allowed-hosts"), "{}", ran.errors());
+}
+
+#[test]
+fn exit_codes_are_those_of_the_documentation() {
+    let studio = Studio::new();
+    let nobody = "01900000-0000-7000-8000-00000000dead";
+    for (arguments, code) in [
+        (&["generate", ""][..], WRONG_INPUT),
+        (&["generate", "x", "--size", "1x1"], WRONG_INPUT),
+        (&["generate", "x", "--model", "nothing"], WRONG_INPUT),
+        (&["generate", "x", "--seed", "-4"], WRONG_INPUT),
+        (&["generate", "x", "--session", "no-id"], WRONG_INPUT),
+        (&["bulk", "nowhere.csv"], NOT_FOUND),
+        (&["jobs", "show", nobody], NOT_FOUND),
+        (&["jobs", "show", "no-id"], WRONG_INPUT),
+        (&["assets", "trash", nobody], NOT_FOUND),
+        (&["models", "show", "nothing"], NOT_FOUND),
+        (&["cleanup"], WRONG_INPUT),
+        (&["cleanup", "--job", nobody], NOT_FOUND),
+        (&["nonsense"], WRONG_INPUT),
+        (&["cleanup", "--status"], DONE),
+        (&["cleanup", "--hours", "1", "--dry-run"], DONE),
+        (&["jobs", "list"], DONE),
+    ] {
+        let ran = studio.run(arguments);
+        assert_eq!(ran.code(), code, "{arguments:?}: {}", ran.errors());
+        assert_eq!(ran.text().is_empty(), code != DONE, "{arguments:?}");
+    }
+    // Refusals are JSON too when JSON is asked for.
+    let ran = studio.run(&["generate", "", "--json"]);
+    assert_eq!(ran.json()["code"], json!("invalid_input"));
+    assert_eq!(ran.json()["field"], json!("prompt"));
+}

@@ -1,0 +1,46 @@
+//! What a user asked for, before anything is decided.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{ImageFormat, ModelId, Priority, Rng, Sampler, Schedule, Seed, SessionId};
+
+/// A request for pictures. Everything but the prompt may be left out; `resolve` fills it in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Request {
+    /// What to paint.
+    pub prompt: String,
+    /// What to keep away from, for models that can.
+    pub negative_prompt: String,
+    /// None: the default model of the settings.
+    pub model: Option<ModelId>,
+    /// Pixels.
+    pub width: Option<u32>,
+    /// Pixels.
+    pub height: Option<u32>,
+    /// Denoising steps.
+    pub steps: Option<u32>,
+    /// Distilled guidance.
+    pub guidance: Option<f32>,
+    /// Classifier-free guidance scale against the negative prompt.
+    pub true_cfg: Option<f32>,
+    /// None: a random one, written into the plan. Copies count upwards from it.
+    pub seed: Option<Seed>,
+    /// Which generator the noise comes from.
+    pub rng: Option<Rng>,
+    /// Pictures of this prompt.
+    pub copies: Option<u32>,
+    /// Step rule.
+    pub sampler: Option<Sampler>,
+    /// Spacing of the noise levels.
+    pub schedule: Option<Schedule>,
+    /// Naming template for the files, such as `{date}_{seed}_{prompt}`. None: that of the settings.
+    pub output_name: Option<String>,
+    /// File format. None: that of the settings.
+    pub format: Option<ImageFormat>,
+    /// Before or after other work.
+    pub priority: Option<Priority>,
+    /// Session that the results belong to.
+    pub session: Option<SessionId>,
+}

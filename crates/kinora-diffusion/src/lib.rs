@@ -1,0 +1,27 @@
+//! Networks, samplers and pipelines over candle tensors.
+//!
+//! Read from the outside in: [`pipelines`] tell a family's story in four stages; [`text`],
+//! [`vision`], [`denoisers`] and [`vae`] are its networks; [`samplers`] and [`noise`] the numbers
+//! that drive them; [`adapters`] change loaded networks (LoRA); [`layers`] the operations that all
+//! networks share, with fast kernels for processors and
+//! candle's operations elsewhere. [`parity`] holds a pipeline to recordings of the reference
+//! library; [`memory`] foresees what a run needs.
+//!
+//! Everything here is synchronous. Deliberately absent: networking, databases, async runtimes,
+//! and foreign tensor names (those live in `kinora-weights`).
+
+pub mod adapters;
+pub mod denoisers;
+pub mod error;
+pub mod layers;
+pub mod memory;
+pub mod noise;
+pub mod parity;
+pub mod pipelines;
+pub mod previews;
+pub mod samplers;
+pub mod text;
+pub mod vae;
+pub mod vision;
+
+pub use error::{Error, Result};

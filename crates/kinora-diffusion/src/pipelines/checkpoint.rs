@@ -1,0 +1,259 @@
+//! The state of one picture between two denoising steps, and its file.
+//!
+//! The file is a safetensors file with the tensor `latents`, what the sampler remembers of earlier
+//! steps (`kept.0` …), where the noise stream stands (`noise`), and as metadata what must agree
+//! before it may be used. It is complete or not there.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
+
+use kinora_weights::{Dtype, Header, WeightSet};
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result, noise::Generator, samplers::State};
+
+/// Of the file's content; a file of another version is not used.
+const VERSION: &str = "2";
+/// No sampler remembers as many tensors.
+const MAX_KEPT: u32 = 64;
+/// Tensors of the file.
+const LATENTS: &str = "latents";
+const NOISE: &str = "noise";
+
+/// A run after some steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// Steps that are done, at least 1.
+    pub step: u32,
+    /// Latents, and what the sampler remembers.
+    pub state: State,
+    /// Where the noise stream stands, by [`Generator::save`]; empty when no more noise is drawn.
+    pub noise: Vec<u8>,
+    /// SHA-256 of everything that decides what the latents become: parameters, schedule, text
+    /// embeddings, weights.
+    pub identity: String,
+}
+
+/// Collects what identifies a run, unambiguously: every part is preceded by its length.
+pub(crate) struct Identity(Sha256);
+
+impl Identity {
+    pub fn new() -> Self {
+        Self(Sha256::new())
+    }
+
+    pub fn add(&mut self, part: &[u8]) {
+        self.0.update((part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    pub fn add_f32s(&mut self, values: &[f32]) {
+        self.0.update((values.len() as u64).to_le_bytes());
+        for value in values {
+            self.0.update(value.to_bits().to_le_bytes());
+        }
+    }
+
+    pub fn finish(self) -> String {
+        self.0
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+impl Checkpoint {
+    /// The noise stream, to go on with.
+    ///
+    /// # Errors
+    /// [`Error::BadCheckpoint`] when it was kept and cannot be read.
+    pub fn generator(&self) -> Result<Option<Generator>> {
+        if self.noise.is_empty() {
+            return Ok(None);
+        }
+        let generator = Generator::restore(&self.noise);
+        let damaged = || Error::BadCheckpoint("its noise stream cannot be read".to_owned());
+        generator.ok_or_else(damaged).map(Some)
+    }
+
+    /// Writes the file: under a temporary name in the same folder, synced, then renamed.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let bytes = self.to_bytes()?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".tmp");
+        let temporary = folder.join(name);
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(&temporary)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)?;
+            File::open(folder)?.sync_all()
+        };
+        write().map_err(|error| {
+            // Best effort: what is left of a failed write is of no use.
+            let _ = fs::remove_file(&temporary);
+            Error::io(path)(error)
+        })
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut tensors = serde_json::Map::new();
+        let mut body: Vec<u8> = Vec::new();
+        let mut add = |name: String, dtype: &str, shape: &[usize], bytes: &[u8]| {
+            let start = body.len();
+            body.extend(bytes);
+            let tensor = serde_json::json!({
+                "dtype": dtype,
+                "shape": shape,
+                "data_offsets": [start, body.len()],
+            });
+            tensors.insert(name, tensor);
+        };
+        let bytes_of = |values: &[f32]| -> Vec<u8> {
+            values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect()
+        };
+        let shape = &self.state.shape;
+        add(LATENTS.into(), "F32", shape, &bytes_of(&self.state.latents));
+        for (slot, values) in &self.state.kept {
+            add(format!("kept.{slot}"), "F32", shape, &bytes_of(values));
+        }
+        add(NOISE.into(), "U8", &[self.noise.len()], &self.noise);
+        let metadata = serde_json::json!({
+            "kinora_checkpoint": VERSION,
+            "step": self.step.to_string(),
+            "calls": self.state.calls.to_string(),
+            "identity": self.identity,
+        });
+        tensors.insert("__metadata__".into(), metadata);
+        let mut header = serde_json::Value::Object(tensors).to_string().into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut bytes = Vec::with_capacity(8 + header.len() + body.len());
+        bytes.extend((header.len() as u64).to_le_bytes());
+        bytes.extend(header);
+        bytes.extend(body);
+        Ok(bytes)
+    }
+
+    /// Reads a file back. Whether it fits the work at hand is decided when it is used.
+    pub fn load(path: &Path) -> Result<Self> {
+        let damaged = |reason: &str| Error::BadCheckpoint(format!("{} {reason}", path.display()));
+        let (_, header) = Header::open(path)?;
+        let field = |name: &str| header.metadata.get(name).map(String::as_str);
+        if field("kinora_checkpoint") != Some(VERSION) {
+            return Err(damaged("is not a checkpoint of this version"));
+        }
+        let number = |name: &str| {
+            field(name)
+                .and_then(|number| number.parse::<u32>().ok())
+                .filter(|number| *number > 0)
+                .ok_or_else(|| damaged("does not tell its step"))
+        };
+        let identity = field("identity")
+            .ok_or_else(|| damaged("does not tell whose it is"))?
+            .to_owned();
+        let set = WeightSet::open_file(path)?;
+        let shape = set.get(LATENTS)?.shape.clone();
+        let read = |name: &str| -> Result<Vec<f32>> {
+            let view = set.get(name)?;
+            if view.dtype != Dtype::F32 || view.shape != shape {
+                return Err(damaged("holds tensors in an unusual format"));
+            }
+            let bytes = set.read(name)?;
+            let (words, _) = bytes.as_chunks::<4>();
+            Ok(words.iter().map(|word| f32::from_le_bytes(*word)).collect())
+        };
+        let kept = (0..MAX_KEPT)
+            .map(|slot| (slot, format!("kept.{slot}")))
+            .filter(|(_, name)| set.has(name))
+            .map(|(slot, name)| Ok((slot, read(&name)?)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            step: number("step")?,
+            state: State {
+                calls: number("calls")?,
+                latents: read(LATENTS)?,
+                kept,
+                shape,
+            },
+            noise: set.read(NOISE)?,
+            identity,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint {
+            step: 3,
+            state: State {
+                calls: 5,
+                shape: vec![1, 2, 3],
+                latents: vec![0.1, -2.0, 3.5e-8, f32::MAX, -0.0, 6.0],
+                kept: vec![(0, vec![1.0; 6]), (2, vec![0.25; 6])],
+            },
+            noise: Generator::new(kinora_core::Rng::Cpu, 7).save(),
+            identity: "ab12".into(),
+        }
+    }
+
+    #[test]
+    fn a_file_gives_the_same_bits_back_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        checkpoint().save(&path).unwrap();
+        let again = Checkpoint {
+            step: 4,
+            ..checkpoint()
+        };
+        again.save(&path).unwrap();
+        let read = Checkpoint::load(&path).unwrap();
+        assert_eq!(read, again);
+        assert!(read.state.latents[4].is_sign_negative());
+        assert!(read.generator().unwrap().is_some());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        assert!(matches!(Checkpoint::load(&path), Err(Error::Weights(_))));
+        let good = checkpoint().to_bytes().unwrap();
+        fs::write(&path, &good[..good.len() - 1]).unwrap();
+        assert!(Checkpoint::load(&path).is_err());
+        let version = b"\"kinora_checkpoint\":\"2\"";
+        let at = good
+            .windows(version.len())
+            .position(|part| part == version)
+            .unwrap();
+        let mut other = good.clone();
+        other[at + version.len() - 2] = b'9';
+        fs::write(&path, other).unwrap();
+        assert!(matches!(
+            Checkpoint::load(&path),
+            Err(Error::BadCheckpoint(_))
+        ));
+    }
+
+    #[test]
+    fn identities_do_not_run_together() {
+        let of = |parts: &[&str]| {
+            let mut identity = Identity::new();
+            parts.iter().for_each(|part| identity.add(part.as_bytes()));
+            identity.finish()
+        };
+        assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
+        assert_eq!(of(&["ab"]).len(), 64);
+    }
+}

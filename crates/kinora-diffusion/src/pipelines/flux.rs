@@ -1,0 +1,744 @@
+//! Pictures with FLUX.1: from text, from a picture, inside of a mask, edited by words, along edges
+//! and depths. The story of a run in four stages.
+
+#[cfg(test)]
+mod adapter_tests;
+pub(crate) mod pictures;
+pub(crate) mod rows;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use candle_core::{DType, Device, Tensor};
+use kinora_core::{Stage, plan::NUMERICS};
+use kinora_weights::{
+    Component, FluxKind, FluxParts, ModelLayout, Network, Tokenizer as TokenizerFolder,
+    lora::{LoraComponent, LoraTargets},
+};
+
+use self::{
+    pictures::{Given, Preparation, Start, first_step},
+    rows::{Batch, Conditioning, Row, batches},
+};
+use super::{
+    Checkpoint, ImageParams, JobTimings, RgbImage, RunLimits, RunWatch, checkpoint::Identity,
+    packing::unpack, picture,
+};
+use crate::{
+    Error, Result,
+    adapters::{
+        AdaptableLayers, Adapter, AdapterSet, WeightedAdapter, adapt_layers, keep_adaptable,
+    },
+    denoisers::{FluxDenoiser, FluxInput},
+    layers::{Rope, Weights},
+    memory,
+    previews::LatentPreview,
+    samplers::{Config, Options, Program, Run, schedule, spacing::linspace},
+    text::{ClipEncoder, T5Encoder, Tokenizer},
+    vae::{KlVae, Tiling},
+};
+
+/// Bounds on what a request may ask, far above any use.
+const MAX_STEPS: u32 = 1000;
+const MAX_SIDE: u32 = 16_384;
+const MAX_TEXT_TOKENS: usize = 4096;
+/// Rows of one batch: beyond, a processor gains nothing and pictures only come later.
+const MAX_BATCH_CPU: usize = 4;
+const MAX_BATCH: usize = 32;
+
+/// A FLUX.1 model with its weights in memory.
+pub struct FluxPipeline {
+    parts: FluxParts,
+    device: Device,
+    dtype: DType,
+    clip_tokenizer: Tokenizer,
+    clip: ClipEncoder,
+    t5_tokenizer: Tokenizer,
+    t5: T5Encoder,
+    denoiser: FluxDenoiser,
+    vae: KlVae,
+    /// Fitted when the first preview is wanted.
+    preview: OnceLock<LatentPreview>,
+    weight_bytes: u64,
+    /// Names and sizes of the weight files, for the identity of checkpoints.
+    files: String,
+    layout: ModelLayout,
+    /// The layers that adapters may change, by every name that files call them.
+    targets: OnceLock<LoraTargets>,
+    adapters: Vec<WeightedAdapter>,
+}
+
+impl std::fmt::Debug for FluxPipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FluxPipeline({} on {:?})", self.files, self.device)
+    }
+}
+
+impl FluxPipeline {
+    /// Reads every weight. `on_load` is told the share that is done, 0 to 1.
+    pub fn open(
+        layout: &ModelLayout,
+        device: &Device,
+        dtype: DType,
+        on_load: &mut dyn FnMut(f32),
+    ) -> Result<Self> {
+        let Some(parts) = layout.flux().cloned() else {
+            return Err(Error::bad_weights(&layout.root, "it is not a FLUX.1 model"));
+        };
+        let total = layout.total_bytes().max(1) as f32;
+        let share = |component| layout.bytes_of(component) as f32 / total;
+        let weights = |component| -> Result<Weights> {
+            Ok(Weights::new(layout.open(component)?, device, dtype))
+        };
+        let mut done = 0.0;
+        let clip = ClipEncoder::load(&weights(Component::TextEncoder)?, &parts.clip)?;
+        done += share(Component::TextEncoder);
+        on_load(done);
+        let t5 = T5Encoder::load(&weights(Component::TextEncoder2)?, &parts.t5)?;
+        done += share(Component::TextEncoder2);
+        on_load(done);
+        let vae = KlVae::load(&weights(Component::Vae)?, &parts.vae)?;
+        done += share(Component::Vae);
+        on_load(done);
+        let rest = share(Component::Transformer);
+        let denoiser = FluxDenoiser::load(
+            &weights(Component::Transformer)?,
+            &parts.transformer,
+            &mut |part| on_load(done + rest * part),
+        )?;
+        let files: Vec<String> = layout
+            .weights
+            .iter()
+            .map(|file| format!("{} {} {}", file.component, file.file, file.bytes))
+            .collect();
+        Ok(Self {
+            clip_tokenizer: Tokenizer::open_clip(&layout.tokenizer_folder(TokenizerFolder::Clip))?,
+            clip,
+            t5_tokenizer: Tokenizer::open_t5(&layout.tokenizer_folder(TokenizerFolder::T5))?,
+            t5,
+            denoiser,
+            vae,
+            preview: OnceLock::new(),
+            weight_bytes: memory::estimate(layout, (0, 0), 0, 0, dtype.size_in_bytes() as u64)
+                .weights,
+            files: files.join("\n"),
+            layout: layout.clone(),
+            targets: OnceLock::new(),
+            adapters: Vec::new(),
+            device: device.clone(),
+            dtype,
+            parts,
+        })
+    }
+
+    /// Bytes that the weights occupy.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// Widths and heights must be multiples of it: a token is 2×2 latents.
+    pub fn size_step(&self) -> u32 {
+        2 * self.parts.vae.scale() as u32
+    }
+
+    // ---- adapters -----------------------------------------------------------------------------
+
+    /// Opens an adapter and tells what of it fits this model. Nothing is changed yet.
+    pub fn open_adapter(&mut self, path: &Path) -> Result<Adapter> {
+        if self.targets.get().is_none() {
+            let mut targets = LoraTargets::new();
+            let network = Network::Flux(self.parts.transformer.clone());
+            let open = |component| self.layout.open(component);
+            targets.add_denoiser(&network, &open(Component::Transformer)?);
+            targets.add_component(LoraComponent::TextEncoder, &open(Component::TextEncoder)?);
+            targets.add_component(LoraComponent::TextEncoder2, &open(Component::TextEncoder2)?);
+            keep_adaptable(&mut targets, &self.adaptables());
+            // Nobody else can have set it.
+            let _ = self.targets.set(targets);
+        }
+        let targets = self.targets.get_or_init(LoraTargets::new);
+        Adapter::open(path, targets)
+    }
+
+    /// Brings the networks to these adapters, from whatever they were before; none gives back the
+    /// model as it was loaded, bit for bit.
+    pub fn set_adapters(&mut self, adapters: Vec<WeightedAdapter>) -> Result<()> {
+        let is_same = |(a, b): (&WeightedAdapter, &WeightedAdapter)| {
+            Arc::ptr_eq(&a.adapter, &b.adapter) && a.weight == b.weight
+        };
+        let (old, new) = (&self.adapters, &adapters);
+        if old.len() == new.len() && old.iter().zip(new).all(is_same) {
+            return Ok(());
+        }
+        // Weights are checked before the first layer is touched.
+        AdapterSet::new(&adapters, LoraComponent::Denoiser)?;
+        let result = adapt_layers(&adapters, self.adaptables());
+        self.adapters = adapters;
+        if let Err(error) = result {
+            // Half of it would be neither the one nor the other.
+            self.adapters.clear();
+            adapt_layers(&[], self.adaptables())?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn adaptables(&mut self) -> AdaptableLayers<'_> {
+        vec![
+            (LoraComponent::Denoiser, self.denoiser.adaptables()),
+            (LoraComponent::TextEncoder, self.clip.adaptables()),
+            (LoraComponent::TextEncoder2, self.t5.adaptables()),
+        ]
+    }
+
+    /// Makes the pictures. See [`Pipeline::run`](super::Pipeline::run).
+    pub fn run(
+        &mut self,
+        jobs: &[ImageParams],
+        limits: RunLimits,
+        watch: &mut dyn RunWatch,
+    ) -> Result<Vec<JobTimings>> {
+        for params in jobs {
+            self.check(params)?;
+        }
+        let mut timings = vec![JobTimings::default(); jobs.len()];
+        let mut failure = None;
+        let texts = self.encode(jobs, watch, &mut timings)?;
+        let rows = self.prepare(jobs, &texts, watch, &mut timings)?;
+        for batch in batches(rows, |params| self.batch_size(params, limits))? {
+            let finished = self.denoise(batch, watch, &mut timings)?;
+            for (row, latents) in finished {
+                let result = self.decode(&row, &latents, limits, watch, &mut timings);
+                match result {
+                    Err(error @ Error::NotFinite { .. }) => {
+                        tracing::warn!(job = row.job, %error, "a picture is unusable");
+                        failure.get_or_insert(error);
+                    }
+                    result => result?,
+                }
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(timings),
+        }
+    }
+
+    fn check(&self, params: &ImageParams) -> Result<()> {
+        let step = self.size_step();
+        let refuse = |reason: String| Err(Error::BadRequest(reason));
+        let (width, height) = (params.width, params.height);
+        if [width, height]
+            .iter()
+            .any(|side| *side == 0 || side % step != 0 || *side > MAX_SIDE)
+        {
+            return refuse(format!(
+                "{width} × {height} pixels; both must be multiples of {step}, up to {MAX_SIDE}"
+            ));
+        }
+        if !(1..=MAX_STEPS).contains(&params.steps) {
+            return refuse(format!(
+                "{} steps; 1 to {MAX_STEPS} are possible",
+                params.steps
+            ));
+        }
+        if !(1..=MAX_TEXT_TOKENS).contains(&params.text_tokens) {
+            return refuse(format!(
+                "{} text tokens; 1 to {MAX_TEXT_TOKENS} are possible",
+                params.text_tokens
+            ));
+        }
+        if self.parts.transformer.has_guidance && params.guidance.is_none() {
+            return refuse("this model needs a guidance value".into());
+        }
+        pictures::check(params, self.kind()?)?;
+        let numbers = [params.guidance, params.true_cfg];
+        if numbers
+            .into_iter()
+            .flatten()
+            .any(|value| !value.is_finite())
+        {
+            return refuse("guidance must be a finite number".into());
+        }
+        Ok(())
+    }
+
+    /// What the network is given besides text. An adapter that widened the first layer counts.
+    fn kind(&self) -> Result<FluxKind> {
+        if self.parts.kind == FluxKind::Kontext {
+            return Ok(FluxKind::Kontext);
+        }
+        let (width, packed) = (
+            self.denoiser.in_channels(),
+            4 * self.parts.vae.latent_channels,
+        );
+        FluxKind::of_channels(width, packed).ok_or_else(|| {
+            Error::BadRequest(format!(
+                "the network takes tokens of {width} channels, which no FLUX.1 does"
+            ))
+        })
+    }
+
+    // ---- encode -------------------------------------------------------------------------------
+
+    /// Every distinct text of the jobs, encoded once.
+    fn encode(
+        &self,
+        jobs: &[ImageParams],
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<HashMap<(String, usize), Conditioning>> {
+        let mut texts = HashMap::new();
+        for (job, params) in jobs.iter().enumerate() {
+            if watch.is_cancelled(job) {
+                continue;
+            }
+            let start = Instant::now();
+            let negative = params.active_cfg().map(|_| &params.negative_prompt);
+            let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
+            for (i, text) in wanted.iter().enumerate() {
+                watch.stage(job, Stage::Encoding, i as u32, wanted.len() as u32);
+                let key = ((*text).clone(), params.text_tokens);
+                if let Entry::Vacant(entry) = texts.entry(key) {
+                    entry.insert(self.encode_text(text, params.text_tokens)?);
+                }
+            }
+            watch.stage(
+                job,
+                Stage::Encoding,
+                wanted.len() as u32,
+                wanted.len() as u32,
+            );
+            timings[job].encoding_ms = milliseconds(start);
+        }
+        Ok(texts)
+    }
+
+    /// One text through both encoders.
+    pub(crate) fn encode_text(&self, text: &str, text_tokens: usize) -> Result<Conditioning> {
+        let (clip_ids, t5_ids) = self.tokenize(text, text_tokens)?;
+        Ok(Conditioning {
+            pooled: self.clip.forward(&[clip_ids])?.pooled,
+            // FLUX.1 attends to the padding: no lengths.
+            tokens: self.t5.forward(&[t5_ids], None)?,
+        })
+    }
+
+    /// Ids for CLIP and for T5.
+    pub(crate) fn tokenize(&self, text: &str, text_tokens: usize) -> Result<(Vec<u32>, Vec<u32>)> {
+        Ok((
+            self.clip_tokenizer.encode(text, self.clip.max_tokens())?,
+            self.t5_tokenizer.encode(text, text_tokens)?,
+        ))
+    }
+
+    // ---- prepare ------------------------------------------------------------------------------
+
+    /// Schedule and starting latents of each job: noise, or what an earlier attempt left.
+    fn prepare<'a>(
+        &self,
+        jobs: &'a [ImageParams],
+        texts: &HashMap<(String, usize), Conditioning>,
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<Vec<Row<'a>>> {
+        let mut rows = Vec::new();
+        for (job, params) in jobs.iter().enumerate() {
+            let text = |text: &str| texts.get(&(text.to_owned(), params.text_tokens)).cloned();
+            // A job without text was cancelled before its turn.
+            let Some(positive) = text(&params.prompt) else {
+                continue;
+            };
+            let negative = match params.active_cfg() {
+                Some(_) => text(&params.negative_prompt),
+                None => None,
+            };
+            let start = self.start(params)?;
+            let mut row = Row {
+                job,
+                params,
+                positive,
+                negative,
+                run: self.begin(params, &start)?,
+                given: start.given,
+                identity: String::new(),
+            };
+            row.identity = self.identify(&row)?;
+            if let Some(checkpoint) = watch.resume(job) {
+                self.resume(&mut row, &checkpoint)?;
+                timings[job].resumed_steps = row.run.done() as u32;
+            }
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    /// The steps of a run of this size: flow times evenly from 1 to 1/steps, bent once.
+    pub(crate) fn program(&self, params: &ImageParams) -> Result<Program> {
+        let (rows, columns) = self.token_grid(params);
+        let steps = params.steps as usize;
+        let config = &self.parts.scheduler;
+        let source = params.source.as_ref();
+        Config::of_flow(config)?.program(&Options {
+            begin: source.map_or(0, |source| first_step(steps, source.strength)),
+            mu: Some(schedule::size_shift(config, rows * columns)),
+            flow_times: Some(linspace(1.0, 1.0 / steps as f64, steps)),
+            ..Options::steps(steps)
+        })
+    }
+
+    /// Rows and columns of picture tokens.
+    fn token_grid(&self, params: &ImageParams) -> (usize, usize) {
+        let step = self.size_step();
+        (
+            (params.height / step) as usize,
+            (params.width / step) as usize,
+        )
+    }
+
+    /// Noise and pictures as latents.
+    fn start(&self, params: &ImageParams) -> Result<Start> {
+        let (rows, columns) = self.token_grid(params);
+        let packed = 4 * self.parts.vae.latent_channels;
+        if let Some(latents) = &params.latents
+            && latents.dims() != [1, rows * columns, packed]
+        {
+            return Err(Error::BadRequest(format!(
+                "start from latents of {:?} for {rows} × {columns} tokens of {packed}",
+                latents.dims(),
+            )));
+        }
+        let preparation = Preparation {
+            vae: &self.vae,
+            kind: self.kind()?,
+            device: &self.device,
+            dtype: self.dtype,
+            grid: (rows, columns),
+        };
+        preparation.prepare(params)
+    }
+
+    /// The latents before the first step that is taken.
+    fn begin(&self, params: &ImageParams, start: &Start) -> Result<Run> {
+        let program = Arc::new(self.program(params)?);
+        let Some(source) = &start.source else {
+            return Run::start(program, &start.noise, false);
+        };
+        let (picture, noise) = program.start;
+        let mixed = ((start.noise.affine(noise, 0.0)?) + source.affine(picture, 0.0)?)?;
+        Run::start(program, &mixed, true)
+    }
+
+    /// Everything that decides what the latents become.
+    fn identify(&self, row: &Row) -> Result<String> {
+        let mut identity = Identity::new();
+        identity.add(NUMERICS.as_bytes());
+        identity.add(self.files.as_bytes());
+        for WeightedAdapter { adapter, weight } in &self.adapters {
+            let (path, bytes) = (adapter.path(), adapter.bytes());
+            identity.add(format!("{} {bytes} {weight:?}", path.display()).as_bytes());
+        }
+        identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
+        let params = row.params;
+        let numbers = [params.guidance, params.true_cfg];
+        identity.add(format!("{} {} {numbers:?}", params.width, params.height).as_bytes());
+        identity.add_f32s(&row.run.program().sigmas);
+        let texts = [Some(&row.positive), row.negative.as_ref()];
+        for text in texts.into_iter().flatten() {
+            for tensor in [&text.tokens, &text.pooled] {
+                identity.add_f32s(&tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?);
+            }
+        }
+        // The noise itself rather than its seed: it may have been given.
+        identity.add_f32s(&row.run.latents().flatten_all()?.to_vec1()?);
+        let given = &row.given;
+        let context = given.context.as_ref().map(|context| &context.tokens);
+        let put_back = given.put_back.iter().flat_map(|p| [&p.mask, &p.latents]);
+        for tensor in given.channels.iter().chain(context).chain(put_back) {
+            identity.add_f32s(&tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?);
+        }
+        Ok(identity.finish())
+    }
+
+    /// Takes over a checkpoint that was made by this very work; any other is left aside.
+    fn resume(&self, row: &mut Row, checkpoint: &Checkpoint) -> Result<()> {
+        if checkpoint.identity != row.identity || checkpoint.state.shape != row.run.latents().dims()
+        {
+            tracing::info!(
+                job = row.job,
+                "a checkpoint belongs to other work and is not used"
+            );
+            return Ok(());
+        }
+        row.run = Run::resume(
+            Arc::clone(row.run.program()),
+            &checkpoint.state,
+            &self.device,
+        )?;
+        Ok(())
+    }
+
+    /// Rows of such a job that go through the network at once.
+    fn batch_size(&self, params: &ImageParams, limits: RunLimits) -> Result<usize> {
+        let (rows, columns) = self.token_grid(params);
+        // A picture that is edited is as large as the new one, about.
+        let pictures = 1 + usize::from(params.flux.context.is_some());
+        let needed = memory::activations(
+            &self.parts,
+            (pictures * rows * columns) as u64,
+            params.text_tokens,
+            1,
+            self.dtype.size_in_bytes() as u64,
+        );
+        if needed > limits.memory {
+            return Err(Error::OutOfMemory {
+                needed,
+                available: limits.memory,
+            });
+        }
+        let most = if self.device.is_cpu() {
+            MAX_BATCH_CPU
+        } else {
+            MAX_BATCH
+        };
+        let fitting = usize::try_from(limits.memory / needed.max(1)).unwrap_or(most);
+        Ok(if limits.is_frugal {
+            1
+        } else {
+            fitting.clamp(1, most)
+        })
+    }
+
+    // ---- denoise ------------------------------------------------------------------------------
+
+    /// Takes a batch from its first open step to the last. Rows that are cancelled leave it.
+    fn denoise<'a>(
+        &self,
+        mut batch: Batch<'a>,
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<Vec<(Row<'a>, Tensor)>> {
+        let Some(first) = batch.rows.first() else {
+            return Ok(Vec::new());
+        };
+        let (params, start) = (first.params, first.run.done() as u32);
+        let (rows, columns) = self.token_grid(params);
+        let rope = self.positions_of(params, &first.given)?;
+        let steps = batch.run.program().calls.len() as u32;
+        for row in &batch.rows {
+            timings[row.job].batch = batch.rows.len() as u32;
+            watch.stage(row.job, Stage::Generating, start, steps);
+        }
+        while let Some(timestep) = batch.run.call().map(|call| call.timestep) {
+            batch.keep(|row| !watch.is_cancelled(row.job))?;
+            if batch.rows.is_empty() {
+                break;
+            }
+            let clock = Instant::now();
+            let velocity = self.predict(&batch, timestep as f32, &rope)?;
+            let before = batch.run.clone();
+            batch.run.advance(&velocity, None)?;
+            put_back(&mut batch)?;
+            self.device.synchronize()?;
+            let share = milliseconds(clock) / batch.rows.len() as f64;
+            let done = batch.run.done() as u32;
+            for (i, row) in batch.rows.iter().enumerate() {
+                timings[row.job].generating_ms += share;
+                watch.stage(row.job, Stage::Generating, done, steps);
+                if watch.wants_checkpoint(row.job) {
+                    let checkpoint = Checkpoint {
+                        step: done,
+                        state: batch.run.state(i)?,
+                        noise: Vec::new(),
+                        identity: row.identity.clone(),
+                    };
+                    watch.checkpoint(row.job, &checkpoint)?;
+                }
+                if watch.wants_preview(row.job) {
+                    // Where the flow would end if it went on straight.
+                    let end = before.row(i)?.look_ahead(&velocity.narrow(0, i, 1)?)?;
+                    watch.preview(
+                        row.job,
+                        self.preview()?.render(&unpack(&end, rows, columns)?)?,
+                    );
+                }
+            }
+        }
+        batch.into_rows()
+    }
+
+    /// Everything that the network sees of pictures: latents, further channels, further tokens.
+    fn assemble(
+        &self,
+        latents: Tensor,
+        channels: Option<&Tensor>,
+        context: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let mut latents = latents.to_dtype(self.dtype)?;
+        if let Some(channels) = channels {
+            latents = Tensor::cat(&[latents, channels.to_dtype(self.dtype)?], 2)?;
+        }
+        if let Some(context) = context {
+            latents = Tensor::cat(&[latents, context.to_dtype(self.dtype)?], 1)?;
+        }
+        Ok(latents)
+    }
+
+    /// What the first step's call sees of pictures.
+    pub(crate) fn first_input(&self, params: &ImageParams) -> Result<Tensor> {
+        let start = self.start(params)?;
+        let latents = self.begin(params, &start)?.input()?;
+        let context = start.given.context.as_ref().map(|context| &context.tokens);
+        self.assemble(latents, start.given.channels.as_ref(), context)
+    }
+
+    /// The positions of all tokens of such a job.
+    pub(crate) fn positions(&self, params: &ImageParams) -> Result<Rope> {
+        self.positions_of(params, &self.start(params)?.given)
+    }
+
+    fn positions_of(&self, params: &ImageParams, given: &Given) -> Result<Rope> {
+        let context = given.context.as_ref();
+        self.denoiser.positions_beside(
+            params.text_tokens,
+            self.token_grid(params),
+            context.map(|context| (context.rows, context.columns)),
+            &self.device,
+        )
+    }
+
+    /// The velocity of every row, guided where it is asked for.
+    fn predict(&self, batch: &Batch, timestep: f32, rope: &Rope) -> Result<Tensor> {
+        let guidance: Vec<f32> = batch
+            .rows
+            .iter()
+            .filter_map(|row| row.params.guidance)
+            .collect();
+        let latents = batch.run.input()?;
+        let tokens = latents.dim(1)?;
+        let latents = self.assemble(latents, batch.channels.as_ref(), batch.context.as_ref())?;
+        let call = |text: &Conditioning| -> Result<Tensor> {
+            let velocity = self.denoiser.forward(&FluxInput {
+                latents: &latents,
+                text: &text.tokens,
+                pooled: &text.pooled,
+                timestep,
+                guidance: &guidance,
+                rope,
+            })?;
+            Ok(velocity.narrow(1, 0, tokens)?.contiguous()?)
+        };
+        let positive = call(&batch.positive)?.to_dtype(DType::F32)?;
+        let Some(text) = &batch.negative else {
+            return Ok(positive);
+        };
+        let negative = call(text)?.to_dtype(DType::F32)?;
+        let scales: Vec<f32> = batch
+            .rows
+            .iter()
+            .filter_map(|row| row.params.active_cfg())
+            .collect();
+        let scales = Tensor::from_vec(scales, (batch.rows.len(), 1, 1), &self.device)?;
+        Ok((&negative + (positive - &negative)?.broadcast_mul(&scales)?)?)
+    }
+
+    // ---- decode -------------------------------------------------------------------------------
+
+    /// One row's latents as a picture.
+    fn decode(
+        &self,
+        row: &Row,
+        latents: &Tensor,
+        limits: RunLimits,
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<()> {
+        if watch.is_cancelled(row.job) {
+            return Ok(());
+        }
+        watch.stage(row.job, Stage::Decoding, 0, 1);
+        let clock = Instant::now();
+        picture::check("latents", latents)?;
+        let (rows, columns) = self.token_grid(row.params);
+        let latents = unpack(latents, rows, columns)?;
+        let pixels = self.decode_latents(&latents, self.tiling(rows, columns, limits)?)?;
+        picture::check("picture", &pixels)?;
+        let image: RgbImage = picture::to_rgb(&pixels)?;
+        timings[row.job].decoding_ms = milliseconds(clock);
+        watch.stage(row.job, Stage::Decoding, 1, 1);
+        watch.image(row.job, image)
+    }
+
+    /// (batch, channels, height, width) latents of the diffusion process → pixels, about −1 to 1.
+    pub(crate) fn decode_latents(&self, latents: &Tensor, tiling: Tiling) -> Result<Tensor> {
+        let latents = self.vae.unscale(latents)?.to_dtype(self.dtype)?;
+        self.vae.decode(&latents, tiling)
+    }
+
+    /// The whole picture if it fits, else the largest tiles that do.
+    fn tiling(&self, rows: usize, columns: usize, limits: RunLimits) -> Result<Tiling> {
+        let bytes = self.dtype.size_in_bytes() as u64;
+        let (height, width) = (2 * rows as u64, 2 * columns as u64);
+        let needed = |width, height| memory::decode(&self.parts.vae, (width, height), bytes);
+        Tiling::choose((width, height), limits.memory, limits.is_frugal, needed)
+    }
+
+    /// What shows latents as colours.
+    fn preview(&self) -> Result<&LatentPreview> {
+        if let Some(preview) = self.preview.get() {
+            return Ok(preview);
+        }
+        let preview = LatentPreview::fit(&self.vae, &self.device, self.dtype)?;
+        Ok(self.preview.get_or_init(|| preview))
+    }
+
+    /// Its denoiser.
+    pub(crate) fn denoiser(&self) -> &FluxDenoiser {
+        &self.denoiser
+    }
+
+    /// Its VAE.
+    pub(crate) fn vae(&self) -> &KlVae {
+        &self.vae
+    }
+
+    /// Its text encoders.
+    pub(crate) fn encoders(&self) -> (&ClipEncoder, &T5Encoder) {
+        (&self.clip, &self.t5)
+    }
+
+    /// The configurations of its parts.
+    pub(crate) fn parts(&self) -> &FluxParts {
+        &self.parts
+    }
+}
+
+/// Puts what masks leave of sources back into the latents, with the noise of the next step.
+fn put_back(batch: &mut Batch) -> Result<()> {
+    if batch.rows.iter().all(|row| row.given.put_back.is_none()) {
+        return Ok(());
+    }
+    let level = batch.run.call().map_or(0.0, |call| call.sigma);
+    let mut rows = Vec::with_capacity(batch.rows.len());
+    for (i, row) in batch.rows.iter().enumerate() {
+        let latents = batch.run.latents().narrow(0, i, 1)?;
+        rows.push(match &row.given.put_back {
+            Some(part) => {
+                let picture = part.latents.affine(1.0 - level, 0.0)?;
+                let kept = (part.noise.affine(level, 0.0)? + picture)?;
+                let stays = part.mask.affine(-1.0, 1.0)?;
+                ((stays * kept)? + (&part.mask * latents)?)?
+            }
+            None => latents,
+        });
+    }
+    batch.run.replace_latents(Tensor::cat(&rows, 0)?)
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}

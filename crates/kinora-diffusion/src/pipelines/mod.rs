@@ -1,0 +1,137 @@
+//! One family each, four stages from top to bottom: encode, prepare, denoise, decode.
+//!
+//! A run takes several jobs at once and works stage by stage: every distinct prompt is encoded
+//! once, jobs of one shape go through the denoiser as true batches as large as memory allows, and
+//! pictures are decoded one by one. A pipeline never imports a pipeline.
+
+pub mod checkpoint;
+pub mod flux;
+pub(crate) mod packing;
+pub mod params;
+mod picture;
+pub mod sd;
+pub mod sdxl;
+pub(crate) mod unet;
+pub mod wan;
+pub mod watch;
+
+use std::path::Path;
+
+use candle_core::{DType, Device};
+use kinora_core::Family;
+use kinora_weights::ModelLayout;
+
+pub use self::{
+    checkpoint::Checkpoint,
+    flux::FluxPipeline,
+    params::{
+        FluxOptions, ImageParams, JobTimings, PretendedSizes, RunLimits, SdOptions, SourceImage,
+    },
+    sd::SdPipeline,
+    sdxl::SdxlPipeline,
+    wan::{Switch, VideoParams, WanPipeline},
+    watch::{RgbImage, RunWatch},
+};
+use crate::{
+    Error, Result,
+    adapters::{Adapter, WeightedAdapter},
+};
+
+/// A model with its weights in memory, of any family.
+#[derive(Debug)]
+pub enum Pipeline {
+    /// FLUX.1.
+    Flux(Box<FluxPipeline>),
+    /// Stable Diffusion 1.x and 2.x.
+    Sd(Box<SdPipeline>),
+    /// Stable Diffusion XL.
+    Sdxl(Box<SdxlPipeline>),
+}
+
+impl Pipeline {
+    /// Reads every weight of a recognised model. `on_load` is told the share that is done, 0 to 1.
+    ///
+    /// `dtype` is the number format of activations: f32 on the processor.
+    pub fn open(
+        layout: &ModelLayout,
+        device: &Device,
+        dtype: DType,
+        on_load: &mut dyn FnMut(f32),
+    ) -> Result<Self> {
+        match layout.family {
+            Family::Flux => Ok(Self::Flux(Box::new(FluxPipeline::open(
+                layout, device, dtype, on_load,
+            )?))),
+            Family::Sd1 | Family::Sd2 => Ok(Self::Sd(Box::new(SdPipeline::open(
+                layout, device, dtype, on_load,
+            )?))),
+            Family::Sdxl => Ok(Self::Sdxl(Box::new(SdxlPipeline::open(
+                layout, device, dtype, on_load,
+            )?))),
+        }
+    }
+
+    /// Makes the pictures; everything about them goes to `watch`.
+    ///
+    /// # Errors
+    /// A job whose result is unusable does not stop the others: the first such error is returned
+    /// after the last job, and the jobs that got neither a picture nor were cancelled are those
+    /// that failed. Any other error ends the run at once.
+    pub fn run(
+        &mut self,
+        jobs: &[ImageParams],
+        limits: RunLimits,
+        watch: &mut dyn RunWatch,
+    ) -> Result<Vec<JobTimings>> {
+        match self {
+            Self::Flux(pipeline) => pipeline.run(jobs, limits, watch),
+            Self::Sd(pipeline) => pipeline.run(jobs, limits, watch),
+            Self::Sdxl(pipeline) => pipeline.run(jobs, limits, watch),
+        }
+    }
+
+    /// Opens an adapter (LoRA and its relatives) and tells what of it fits this model. Nothing is
+    /// changed yet.
+    ///
+    /// # Errors
+    /// A file that fits nothing of the model is refused, with the family it was made for.
+    pub fn open_adapter(&mut self, path: &Path) -> Result<Adapter> {
+        match self {
+            Self::Flux(pipeline) => pipeline.open_adapter(path),
+            Self::Sd(_) | Self::Sdxl(_) => Err(without_adapters()),
+        }
+    }
+
+    /// Brings the networks to these adapters without reading the model again; none gives back the
+    /// model as it was loaded, bit for bit.
+    pub fn set_adapters(&mut self, adapters: Vec<WeightedAdapter>) -> Result<()> {
+        match self {
+            Self::Flux(pipeline) => pipeline.set_adapters(adapters),
+            Self::Sd(_) | Self::Sdxl(_) if adapters.is_empty() => Ok(()),
+            Self::Sd(_) | Self::Sdxl(_) => Err(without_adapters()),
+        }
+    }
+
+    /// Bytes that the weights occupy.
+    pub fn weight_bytes(&self) -> u64 {
+        match self {
+            Self::Flux(pipeline) => pipeline.weight_bytes(),
+            Self::Sd(pipeline) => pipeline.stage().weight_bytes(),
+            Self::Sdxl(pipeline) => pipeline.stage().weight_bytes(),
+        }
+    }
+
+    /// Widths and heights must be multiples of it, in pixels.
+    pub fn size_step(&self) -> u32 {
+        match self {
+            Self::Flux(pipeline) => pipeline.size_step(),
+            Self::Sd(pipeline) => pipeline.stage().size_step(),
+            Self::Sdxl(pipeline) => pipeline.stage().size_step(),
+        }
+    }
+}
+
+/// The layers of these networks cannot be changed once they are loaded.
+fn without_adapters() -> Error {
+    Error::BadRequest("models of this family take no adapters".to_owned())
+}

@@ -1,0 +1,83 @@
+//! From a decoder's pixels to 8-bit pictures, and the check that there is a picture at all.
+
+use candle_core::{DType, Tensor};
+
+use super::RgbImage;
+use crate::{Error, Result, error::bail_shape};
+
+/// Fails unless every element is finite and they are not all the same.
+pub(crate) fn check(stage: &'static str, tensor: &Tensor) -> Result<()> {
+    let values = tensor
+        .to_dtype(DType::F32)?
+        .flatten_all()?
+        .to_vec1::<f32>()?;
+    if values.iter().any(|value| !value.is_finite()) {
+        return Err(Error::NotFinite {
+            stage,
+            fault: "not finite",
+        });
+    }
+    if values.len() > 1 && values.iter().all(|value| *value == values[0]) {
+        return Err(Error::NotFinite {
+            stage,
+            fault: "one constant value",
+        });
+    }
+    Ok(())
+}
+
+/// (1, 3, height, width) in −1 to 1 → 8 bits, rounded half to even as the reference does.
+pub(crate) fn to_rgb(pixels: &Tensor) -> Result<RgbImage> {
+    let (batch, channels, height, width) = pixels.dims4()?;
+    if batch != 1 || channels != 3 {
+        bail_shape!("a picture of {:?}", pixels.dims());
+    }
+    let values = pixels
+        .to_dtype(DType::F32)?
+        .flatten_all()?
+        .to_vec1::<f32>()?;
+    let plane = height * width;
+    let mut rgb = vec![0; 3 * plane];
+    for (i, pixel) in rgb.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+        for (channel, value) in pixel.iter_mut().enumerate() {
+            let unit = (values[channel * plane + i] / 2.0 + 0.5).clamp(0.0, 1.0);
+            *value = (unit * 255.0).round_ties_even() as u8;
+        }
+    }
+    Ok(RgbImage {
+        width: width as u32,
+        height: height as u32,
+        rgb,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn pixels_are_rounded_and_interleaved() {
+        let values = [-1.0f32, 1.0, 0.0, -3.0, 0.5, 9.0];
+        let pixels = Tensor::from_slice(&values, (1, 3, 1, 2), &Device::Cpu).unwrap();
+        let picture = to_rgb(&pixels).unwrap();
+        assert_eq!(picture.rgb, [0, 128, 191, 255, 0, 255]);
+        assert_eq!((picture.width, picture.height), (2, 1));
+        assert!(to_rgb(&pixels.reshape((1, 2, 1, 3)).unwrap()).is_err());
+    }
+
+    #[test]
+    fn nothing_and_nonsense_are_told_apart_from_a_picture() {
+        let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();
+        assert!(check("picture", &tensor(&[0.0, 0.1])).is_ok());
+        for (values, word) in [
+            ([0.3, 0.3], "constant"),
+            ([0.0, f32::NAN], "finite"),
+            ([0.0, f32::INFINITY], "finite"),
+        ] {
+            let error = check("picture", &tensor(&values)).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Pictures with Stable Diffusion XL: two text encoders side by side (the refiner has the second
+//! alone), a UNet that is told sizes, a VAE. From text, from a picture, inside of a mask, or on from
+//! the latents of another run.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    time::Instant,
+};
+
+use candle_core::{DType, Device, Tensor};
+use kinora_core::Stage;
+use kinora_weights::{Component, ModelLayout};
+
+use super::{
+    ImageParams, JobTimings, RunLimits, RunWatch,
+    params::PretendedSizes,
+    unet::{
+        UnetStage, milliseconds,
+        rows::{Conditioning, Prompted},
+    },
+};
+use crate::{
+    Error, Result,
+    layers::Weights,
+    text::{Chunks, ClipEncoder, ClipText, Tokenizer},
+};
+
+/// What the refiner is told when nothing else is said: the reference's defaults.
+const AESTHETIC_SCORES: (f32, f32) = (6.0, 2.5);
+
+/// A text encoder with its tokenizer.
+struct Side {
+    tokenizer: Tokenizer,
+    clip: ClipEncoder,
+}
+
+impl Side {
+    fn tokenize(&self, text: &str) -> Result<Chunks> {
+        Chunks::encode(&self.tokenizer, text, self.clip.max_tokens())
+    }
+}
+
+/// An SDXL model, base or refiner, with its weights in memory.
+pub struct SdxlPipeline {
+    /// None in the refiner.
+    first: Option<Side>,
+    second: Side,
+    stage: UnetStage,
+    zeroes_empty_negative: bool,
+    takes_aesthetic_score: bool,
+}
+
+impl std::fmt::Debug for SdxlPipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SdxlPipeline({})", self.stage.files())
+    }
+}
+
+/// A text through both encoders.
+#[derive(Clone, Debug)]
+pub(crate) struct EncodedText {
+    /// (1, tokens, both widths)
+    pub tokens: Tensor,
+    /// The second encoder's, projected: (1, width).
+    pub pooled: Tensor,
+}
+
+impl EncodedText {
+    fn zeros_like(&self) -> Result<Self> {
+        Ok(Self {
+            tokens: self.tokens.zeros_like()?,
+            pooled: self.pooled.zeros_like()?,
+        })
+    }
+}
+
+/// A text's chunks for each encoder.
+pub(crate) type SideChunks = (Option<Chunks>, Chunks);
+
+/// A text, how many blocks are skipped, and in how many chunks it goes through the encoders.
+type TextKey = (String, u32, usize);
+
+impl SdxlPipeline {
+    /// Reads every weight. `on_load` is told the share that is done, 0 to 1.
+    pub fn open(
+        layout: &ModelLayout,
+        device: &Device,
+        dtype: DType,
+        on_load: &mut dyn FnMut(f32),
+    ) -> Result<Self> {
+        let Some((parts, config)) = layout
+            .sd()
+            .and_then(|parts| Some((parts, parts.clip_2.as_ref()?)))
+        else {
+            let reason = "it is not a Stable Diffusion XL model";
+            return Err(Error::bad_weights(&layout.root, reason));
+        };
+        let total = layout.total_bytes().max(1) as f32;
+        let mut done = 0.0;
+        let mut weights = |component| -> Result<Weights> {
+            done += layout.bytes_of(component) as f32 / total;
+            Ok(Weights::new(layout.open(component)?, device, dtype))
+        };
+        let first = parts
+            .clip
+            .as_ref()
+            .map(|config| {
+                Ok::<_, Error>(Side {
+                    clip: ClipEncoder::load(&weights(Component::TextEncoder)?, config)?,
+                    tokenizer: Tokenizer::open_clip(&layout.root.join("tokenizer"))?,
+                })
+            })
+            .transpose()?;
+        let second = Side {
+            clip: ClipEncoder::load_projected(
+                &weights(Component::TextEncoder2)?,
+                &config.config,
+                config.projection,
+            )?,
+            tokenizer: Tokenizer::open_clip(&layout.root.join("tokenizer_2"))?,
+        };
+        on_load(done);
+        Ok(Self {
+            first,
+            second,
+            stage: UnetStage::open(layout, parts, (device, dtype), done, on_load)?,
+            zeroes_empty_negative: parts.zeroes_empty_negative,
+            takes_aesthetic_score: parts.takes_aesthetic_score,
+        })
+    }
+
+    /// Denoiser, VAE and schedule.
+    pub(crate) fn stage(&self) -> &UnetStage {
+        &self.stage
+    }
+
+    /// Makes the pictures. See [`Pipeline::run`](super::Pipeline::run).
+    pub fn run(
+        &mut self,
+        jobs: &[ImageParams],
+        limits: RunLimits,
+        watch: &mut dyn RunWatch,
+    ) -> Result<Vec<JobTimings>> {
+        for params in jobs {
+            self.stage.check(params)?;
+        }
+        let mut timings = vec![JobTimings::default(); jobs.len()];
+        let texts = self.encode(jobs, watch, &mut timings)?;
+        self.stage.run(jobs, texts, limits, watch, &mut timings)?;
+        Ok(timings)
+    }
+
+    /// Every distinct text of the jobs, encoded once, with each job's sizes.
+    fn encode(
+        &self,
+        jobs: &[ImageParams],
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<Vec<Prompted>> {
+        let mut known: HashMap<TextKey, EncodedText> = HashMap::new();
+        let mut texts = Vec::with_capacity(jobs.len());
+        for (job, params) in jobs.iter().enumerate() {
+            if watch.is_cancelled(job) {
+                continue;
+            }
+            let start = Instant::now();
+            let negative = params.active_cfg().map(|_| &params.negative_prompt);
+            let is_zero = |text: &str| self.zeroes_empty_negative && text.is_empty();
+            let positive_chunks = self.tokenize(&params.prompt)?;
+            let negative_chunks = negative
+                .filter(|text| !is_zero(text))
+                .map(|text| self.tokenize(text))
+                .transpose()?;
+            // Both go through the network together, so they must be of one length.
+            let count = [Some(&positive_chunks), negative_chunks.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(count_chunks)
+                .max()
+                .unwrap_or(1);
+            let mut encode = |text: &str, chunks, clip_skip| -> Result<EncodedText> {
+                let key = (text.to_owned(), clip_skip, count);
+                Ok(match known.entry(key) {
+                    Entry::Occupied(entry) => entry.get().clone(),
+                    Entry::Vacant(entry) => {
+                        let chunks = self.extend(chunks, count)?;
+                        let text = self.encode_chunks(&chunks, clip_skip)?;
+                        entry.insert(text).clone()
+                    }
+                })
+            };
+            let all = 1 + u32::from(negative.is_some());
+            watch.stage(job, Stage::Encoding, 0, all);
+            let positive = encode(&params.prompt, positive_chunks, params.sd.clip_skip)?;
+            let negative = match (negative, negative_chunks) {
+                (None, _) => None,
+                (Some(_), None) => Some(positive.zeros_like()?),
+                (Some(text), Some(chunks)) => {
+                    watch.stage(job, Stage::Encoding, 1, all);
+                    // As in the reference, it goes through all blocks but the last.
+                    Some(encode(text, chunks, 0)?)
+                }
+            };
+            watch.stage(job, Stage::Encoding, all, all);
+            timings[job].encoding_ms = milliseconds(start);
+            let describe = |text: EncodedText, sizes: Vec<f32>| -> Result<Conditioning> {
+                let described = self.stage.unet().describe(&text.pooled, &[sizes])?;
+                Ok(Conditioning {
+                    tokens: text.tokens,
+                    described: Some(described),
+                })
+            };
+            let (sizes, negative_sizes) = self.sizes(params);
+            texts.push(Prompted {
+                job,
+                positive: describe(positive, sizes)?,
+                negative: negative
+                    .map(|text| describe(text, negative_sizes))
+                    .transpose()?,
+            });
+        }
+        Ok(texts)
+    }
+
+    /// A prompt as the encoders take it.
+    pub(crate) fn tokenize(&self, text: &str) -> Result<SideChunks> {
+        let first = self.first.as_ref().map(|side| side.tokenize(text));
+        Ok((first.transpose()?, self.second.tokenize(text)?))
+    }
+
+    fn extend(&self, (first, second): SideChunks, count: usize) -> Result<SideChunks> {
+        let extend = |side: &Side, chunks: Chunks| {
+            chunks.extend_to(count, &side.tokenizer, side.clip.max_tokens())
+        };
+        let first = match (&self.first, first) {
+            (Some(side), Some(chunks)) => Some(extend(side, chunks)?),
+            _ => None,
+        };
+        Ok((first, extend(&self.second, second)?))
+    }
+
+    /// The states before the last block of both encoders, and the pooled state of the first chunk.
+    pub(crate) fn encode_chunks(
+        &self,
+        (first, second): &SideChunks,
+        clip_skip: u32,
+    ) -> Result<EncodedText> {
+        // Without the norm behind the last block, which never saw these.
+        let encode = |side: &Side, chunks: &Chunks| -> Result<(Tensor, ClipText)> {
+            let skipped = 1 + clip_skip as usize;
+            let text = side.clip.forward_before(&chunks.ids, skipped)?;
+            Ok((chunks.weigh(&text.penultimate)?, text))
+        };
+        let (states, text) = encode(&self.second, second)?;
+        let tokens = match (&self.first, first) {
+            (Some(side), Some(chunks)) => Tensor::cat(&[&encode(side, chunks)?.0, &states], 2)?,
+            _ => states,
+        };
+        let Some(projected) = text.projected else {
+            return Err(Error::Shape("the second encoder has no projection".into()));
+        };
+        Ok(EncodedText {
+            tokens,
+            pooled: projected.narrow(0, 0, 1)?,
+        })
+    }
+
+    /// What the network is told about the picture's making, with the prompt and without it.
+    fn sizes(&self, params: &ImageParams) -> (Vec<f32>, Vec<f32>) {
+        let own = PretendedSizes {
+            original: (params.height, params.width),
+            crop: (0, 0),
+            target: (params.height, params.width),
+        };
+        let sizes = params.sd.sizes.unwrap_or(own);
+        let negative = params.sd.negative_sizes.unwrap_or(sizes);
+        let scores = params.sd.aesthetic_scores.unwrap_or(AESTHETIC_SCORES);
+        let list = |sizes: PretendedSizes, score: f32| {
+            let PretendedSizes {
+                original,
+                crop,
+                target,
+            } = sizes;
+            let mut numbers = vec![original.0, original.1, crop.0, crop.1];
+            if !self.takes_aesthetic_score {
+                numbers.extend([target.0, target.1]);
+            }
+            let mut list: Vec<f32> = numbers.into_iter().map(|number| number as f32).collect();
+            if self.takes_aesthetic_score {
+                list.push(score);
+            }
+            list
+        };
+        (list(sizes, scores.0), list(negative, scores.1))
+    }
+
+    /// Its text encoders; the refiner has the second alone.
+    pub(crate) fn encoders(&self) -> (Option<&ClipEncoder>, &ClipEncoder) {
+        (
+            self.first.as_ref().map(|side| &side.clip),
+            &self.second.clip,
+        )
+    }
+}
+
+fn count_chunks((first, second): &SideChunks) -> usize {
+    let first = first.as_ref().map_or(0, |chunks| chunks.ids.len());
+    first.max(second.ids.len())
+}

@@ -1,0 +1,660 @@
+//! Clips with Wan 2.1 and 2.2, from text and from given frames: the story of a run in four stages.
+
+mod condition;
+mod experts;
+mod params;
+mod run;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use candle_core::{DType, Device, Tensor};
+use kinora_core::{Stage, plan::NUMERICS};
+use kinora_weights::wan::{WanComponent, WanInput as Input, WanLayout, WanParts};
+
+pub use self::params::{Switch, VideoParams};
+use self::{
+    condition::{Condition, encode_channels, encode_first, like, to_frames},
+    experts::{Expert, Experts},
+    run::Row,
+};
+use super::{Checkpoint, JobTimings, RunLimits, RunWatch, checkpoint::Identity, picture};
+use crate::{
+    Error, Result,
+    denoisers::{WanDenoiser, WanText},
+    layers::Weights,
+    noise::Generator,
+    previews::LatentPreview,
+    samplers::{Config, Options, Program, Run},
+    text::{Tokenizer, Umt5Encoder, clean_prompt},
+    vae::WanVae,
+    vision::ClipVision,
+};
+
+/// Bounds on what a request may ask, far above any use.
+const MAX_STEPS: u32 = 1000;
+const MAX_SIDE: u32 = 8192;
+const MAX_FRAMES: u32 = 4097;
+const MAX_TEXT_TOKENS: usize = 4096;
+
+/// A Wan model. Of two denoisers one is in memory at a time, unless there is room for both.
+pub struct WanPipeline {
+    parts: WanParts,
+    device: Device,
+    dtype: DType,
+    tokenizer: Tokenizer,
+    text: Umt5Encoder,
+    vision: Option<ClipVision>,
+    vae: WanVae,
+    experts: Experts,
+    scheduler: Config,
+    /// Fitted when the first preview is wanted.
+    preview: OnceLock<LatentPreview>,
+    weight_bytes: u64,
+    /// Names and sizes of the weight files, for the identity of checkpoints.
+    files: String,
+}
+
+impl std::fmt::Debug for WanPipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WanPipeline({} on {:?})", self.files, self.device)
+    }
+}
+
+impl WanPipeline {
+    /// Reads the weights of everything but a second denoiser, which is read when its steps come.
+    /// `on_load` is told the share that is done, 0 to 1.
+    pub fn open(
+        layout: &WanLayout,
+        device: &Device,
+        dtype: DType,
+        on_load: &mut dyn FnMut(f32),
+    ) -> Result<Self> {
+        let parts = layout.parts.clone();
+        let total = layout
+            .total_bytes()
+            .saturating_sub(layout.bytes_of(WanComponent::Transformer2))
+            .max(1) as f32;
+        let share = |component| layout.bytes_of(component) as f32 / total;
+        let weights = |component| -> Result<Weights> {
+            Ok(Weights::new(layout.open(component)?, device, dtype))
+        };
+        let mut done = 0.0;
+        let text = Umt5Encoder::load(&weights(WanComponent::TextEncoder)?, &parts.text)?;
+        done += share(WanComponent::TextEncoder);
+        on_load(done);
+        let vision = parts
+            .vision
+            .as_ref()
+            .map(|vision| ClipVision::load(&weights(WanComponent::ImageEncoder)?, vision))
+            .transpose()?;
+        done += share(WanComponent::ImageEncoder);
+        let vae = WanVae::load(&weights(WanComponent::Vae)?, &parts.vae, &parts.stats)?;
+        done += share(WanComponent::Vae);
+        on_load(done);
+        let mut experts = Experts::new(layout.clone(), device, dtype);
+        let rest = share(WanComponent::Transformer);
+        experts.get(Expert::High, &mut |part| on_load(done + rest * part))?;
+        let scheduler = Config::read(&layout.scheduler_path())?;
+        if !scheduler.is_flow {
+            return Err(Error::bad_weights(
+                layout.scheduler_path(),
+                "its scheduler is not one of flow times",
+            ));
+        }
+        let files: Vec<String> = layout
+            .weights
+            .iter()
+            .map(|file| format!("{} {} {}", file.component, file.file, file.bytes))
+            .collect();
+        let others = layout
+            .total_bytes()
+            .saturating_sub(layout.bytes_of(WanComponent::Transformer))
+            .saturating_sub(layout.bytes_of(WanComponent::Transformer2));
+        Ok(Self {
+            tokenizer: Tokenizer::open_t5(&layout.tokenizer_folder())?,
+            text,
+            vision,
+            vae,
+            weight_bytes: others.saturating_add(experts.largest_bytes()),
+            experts,
+            scheduler,
+            preview: OnceLock::new(),
+            files: files.join("\n"),
+            device: device.clone(),
+            dtype,
+            parts,
+        })
+    }
+
+    /// Bytes that the weights occupy, with one denoiser in memory.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// Widths and heights must be multiples of it.
+    pub fn size_step(&self) -> u32 {
+        let [_, rows, columns] = self.parts.transformer.patch_size;
+        (rows.max(columns) * self.parts.vae.scale()) as u32
+    }
+
+    /// Frames of a clip are one more than a multiple of it.
+    pub fn frame_step(&self) -> u32 {
+        self.parts.vae.time_scale() as u32
+    }
+
+    /// The configurations of its parts.
+    pub fn parts(&self) -> &WanParts {
+        &self.parts
+    }
+
+    /// Makes the clips one after another; everything about them goes to `watch`, frames as they are
+    /// decoded. With two denoisers, every clip passes the first before any passes the second.
+    ///
+    /// # Errors
+    /// A clip whose frames are unusable does not stop the others: the first such error is returned
+    /// after the last clip. Any other error ends the run at once.
+    pub fn run(
+        &mut self,
+        jobs: &[VideoParams],
+        limits: RunLimits,
+        watch: &mut dyn RunWatch,
+    ) -> Result<Vec<JobTimings>> {
+        for params in jobs {
+            self.check(params, limits)?;
+        }
+        let mut timings = vec![JobTimings::default(); jobs.len()];
+        let texts = self.encode(jobs, watch, &mut timings)?;
+        let mut rows = self.prepare(jobs, &texts, watch, &mut timings)?;
+        let mut failure = None;
+        if self.experts.are_two() {
+            for row in &mut rows {
+                self.denoise(row, Expert::High, limits, watch, &mut timings)?;
+            }
+        }
+        for row in &mut rows {
+            let last = match self.experts.are_two() {
+                true => Expert::Low,
+                false => Expert::High,
+            };
+            self.denoise(row, last, limits, watch, &mut timings)?;
+            if !row.is_done() {
+                continue;
+            }
+            match self.decode(row, watch, &mut timings) {
+                Err(error @ Error::NotFinite { .. }) => {
+                    tracing::warn!(job = row.job, %error, "a clip is unusable");
+                    failure.get_or_insert(error);
+                }
+                result => result?,
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(timings),
+        }
+    }
+
+    fn check(&self, params: &VideoParams, limits: RunLimits) -> Result<()> {
+        let refuse = |reason: String| Err(Error::BadRequest(reason));
+        let (width, height) = (params.width, params.height);
+        let step = self.size_step();
+        if [width, height]
+            .iter()
+            .any(|side| *side == 0 || side % step != 0 || *side > MAX_SIDE)
+        {
+            return refuse(format!(
+                "{width} × {height} pixels; both must be multiples of {step}, up to {MAX_SIDE}"
+            ));
+        }
+        let time = self.frame_step();
+        if params.frames == 0 || params.frames % time != 1 % time || params.frames > MAX_FRAMES {
+            return refuse(format!(
+                "{} frames; they must be one more than a multiple of {time}, up to {MAX_FRAMES}",
+                params.frames
+            ));
+        }
+        if !(1..=MAX_STEPS).contains(&params.steps) {
+            return refuse(format!(
+                "{} steps; 1 to {MAX_STEPS} are possible",
+                params.steps
+            ));
+        }
+        if !(1..=MAX_TEXT_TOKENS).contains(&params.text_tokens) {
+            return refuse(format!(
+                "{} text tokens; 1 to {MAX_TEXT_TOKENS} are possible",
+                params.text_tokens
+            ));
+        }
+        let numbers = [Some(params.guidance), params.guidance_2];
+        if numbers
+            .into_iter()
+            .flatten()
+            .any(|value| !value.is_finite())
+        {
+            return refuse("guidance must be a finite number".into());
+        }
+        if params
+            .shift
+            .is_some_and(|shift| !(shift.is_finite() && shift > 0.0))
+        {
+            return refuse("the shift must be above 0".into());
+        }
+        let (Switch::Boundary(share) | Switch::LowShare(share)) = params.switch else {
+            return self.check_frames(params, limits);
+        };
+        if !(0.0..=1.0).contains(&share) {
+            return refuse("the share of an expert must lie from 0 to 1".into());
+        }
+        self.check_frames(params, limits)
+    }
+
+    /// Given frames, and memory.
+    fn check_frames(&self, params: &VideoParams, limits: RunLimits) -> Result<()> {
+        let refuse = |reason: &str| Err(Error::BadRequest(reason.to_owned()));
+        let has_first = params.first_frame.is_some();
+        let has_last = params.last_frame.is_some();
+        if has_first && self.parts.input == Input::Text {
+            return refuse("this model makes clips from text alone; it takes no picture");
+        }
+        if !has_first && self.parts.needs_first_frame() {
+            return refuse("this model needs a picture to begin with");
+        }
+        if has_last && !self.parts.takes_last_frame() {
+            return refuse("this model takes no picture to end with");
+        }
+        if has_last && params.frames == 1 {
+            return refuse("a clip of one frame cannot both begin and end with a picture");
+        }
+        if !has_last && self.parts.needs_last_frame() {
+            return refuse("this model needs a picture to end with too");
+        }
+        let estimate = self.parts.estimate(
+            (params.width, params.height),
+            params.frames,
+            self.dtype.size_in_bytes() as u64,
+        );
+        let needed = estimate.activations.max(estimate.decode);
+        if needed > limits.memory {
+            return Err(Error::OutOfMemory {
+                needed,
+                available: limits.memory,
+            });
+        }
+        Ok(())
+    }
+
+    // ---- encode -------------------------------------------------------------------------------
+
+    /// Every distinct text of the jobs, encoded once.
+    fn encode(
+        &self,
+        jobs: &[VideoParams],
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<HashMap<(String, usize), WanText>> {
+        let mut texts = HashMap::new();
+        for (job, params) in jobs.iter().enumerate() {
+            if watch.is_cancelled(job) {
+                continue;
+            }
+            let start = Instant::now();
+            let negative = params.is_guided().then_some(&params.negative_prompt);
+            let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
+            let count = wanted.len() as u32;
+            for (i, text) in (0u32..).zip(wanted) {
+                watch.stage(job, Stage::Encoding, i, count);
+                let key = (text.clone(), params.text_tokens);
+                if let Entry::Vacant(entry) = texts.entry(key) {
+                    entry.insert(self.encode_text(text, params.text_tokens)?);
+                }
+            }
+            watch.stage(job, Stage::Encoding, count, count);
+            timings[job].encoding_ms = milliseconds(start);
+        }
+        Ok(texts)
+    }
+
+    /// One text. Padding would not be attended to and is replaced by zeros: it is only counted.
+    pub(crate) fn encode_text(&self, text: &str, text_tokens: usize) -> Result<WanText> {
+        let ids = self
+            .tokenizer
+            .encode_within(&clean_prompt(text), text_tokens)?;
+        let padding = text_tokens.saturating_sub(ids.len());
+        Ok(WanText {
+            tokens: self.text.forward(&[ids], None)?,
+            padding,
+        })
+    }
+
+    // ---- prepare ------------------------------------------------------------------------------
+
+    /// Schedule, given frames and starting latents of each job: noise, or what an earlier attempt
+    /// left.
+    fn prepare<'a>(
+        &self,
+        jobs: &'a [VideoParams],
+        texts: &HashMap<(String, usize), WanText>,
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<Vec<Row<'a>>> {
+        let mut rows = Vec::new();
+        for (job, params) in jobs.iter().enumerate() {
+            let text = |text: &str| texts.get(&(text.to_owned(), params.text_tokens)).cloned();
+            // A job without text was cancelled before its turn.
+            let Some(positive) = text(&params.prompt) else {
+                continue;
+            };
+            let negative = match params.is_guided() {
+                true => text(&params.negative_prompt),
+                false => None,
+            };
+            let clock = Instant::now();
+            let Some(condition) = self.condition(params, || watch.is_cancelled(job))? else {
+                continue;
+            };
+            let images = self.embed_images(params)?;
+            timings[job].encoding_ms += milliseconds(clock);
+            let mut generator = Generator::new(params.rng, params.seed);
+            let latents = self.start_latents(params, &mut generator)?;
+            let program = Arc::new(self.program(params)?);
+            let first_low = self.first_low(params, &program);
+            let mut row = Row {
+                job,
+                params,
+                positive,
+                negative,
+                images,
+                condition,
+                generator,
+                first_low,
+                run: Run::start(program, &latents, false)?,
+                identity: String::new(),
+            };
+            row.identity = self.identify(&row)?;
+            if let Some(checkpoint) = watch.resume(job) {
+                self.resume(&mut row, &checkpoint)?;
+                timings[job].resumed_steps = row.run.done() as u32;
+            }
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    /// Given frames as the network takes them; none when the job was cancelled meanwhile.
+    pub(crate) fn condition(
+        &self,
+        params: &VideoParams,
+        is_cancelled: impl FnMut() -> bool,
+    ) -> Result<Option<Condition>> {
+        let size = (params.width, params.height);
+        let like = like(&self.device, self.dtype)?;
+        match (self.parts.input, &params.first_frame) {
+            (Input::FirstFrame, Some(first)) => {
+                Ok(Some(encode_first(&self.vae, first, size, &like)?))
+            }
+            (Input::Channels, Some(first)) => encode_channels(
+                &self.vae,
+                (first, params.last_frame.as_ref()),
+                size,
+                params.frames as usize,
+                &like,
+                is_cancelled,
+            ),
+            _ => Ok(Some(Condition::None)),
+        }
+    }
+
+    /// Given frames as CLIP sees them, (pictures, rows, width).
+    pub(crate) fn embed_images(&self, params: &VideoParams) -> Result<Option<Tensor>> {
+        let Some(vision) = &self.vision else {
+            return Ok(None);
+        };
+        let frames = [&params.first_frame, &params.last_frame];
+        let pixels = frames
+            .into_iter()
+            .flatten()
+            .map(|image| vision.prepare(image))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Some(vision.forward(&Tensor::cat(&pixels, 0)?)?))
+    }
+
+    /// The steps of a run.
+    pub(crate) fn program(&self, params: &VideoParams) -> Result<Program> {
+        let mut config = match params.sampler {
+            Some((sampler, schedule)) => self.scheduler.choose(sampler, schedule, None)?,
+            None => self.scheduler.clone(),
+        };
+        if let Some(shift) = params.shift {
+            config.flow.shift = shift;
+        }
+        config.program(&Options::steps(params.steps as usize))
+    }
+
+    /// The first call of the network that the expert of little noise takes; the number of calls
+    /// where there is none.
+    fn first_low(&self, params: &VideoParams, program: &Program) -> usize {
+        let calls = program.calls.len();
+        if !self.experts.are_two() {
+            return calls;
+        }
+        let boundary = match params.switch {
+            Switch::LowShare(share) => {
+                let low = (share * f64::from(params.steps)).round() as usize;
+                let first = (params.steps as usize).saturating_sub(low);
+                return program
+                    .calls
+                    .iter()
+                    .position(|call| call.step >= first)
+                    .unwrap_or(calls);
+            }
+            Switch::Boundary(boundary) => boundary,
+            Switch::Model => self.parts.boundary.unwrap_or(0.0),
+        };
+        let boundary = boundary * self.scheduler.betas.count as f64;
+        program
+            .calls
+            .iter()
+            .position(|call| call.timestep < boundary)
+            .unwrap_or(calls)
+    }
+
+    /// Latent frames, rows and columns.
+    fn latent_grid(&self, params: &VideoParams) -> [usize; 3] {
+        let scale = self.parts.vae.scale();
+        [
+            self.vae.latent_frames(params.frames as usize),
+            params.height as usize / scale,
+            params.width as usize / scale,
+        ]
+    }
+
+    /// Frames, rows and columns of tokens.
+    pub(crate) fn token_grid(&self, params: &VideoParams) -> [usize; 3] {
+        let [p, q, r] = self.parts.transformer.patch_size;
+        let [frames, rows, columns] = self.latent_grid(params);
+        [frames / p, rows / q, columns / r]
+    }
+
+    /// Noise, (1, channels, latent frames, rows, columns), f32.
+    fn start_latents(&self, params: &VideoParams, generator: &mut Generator) -> Result<Tensor> {
+        let [frames, rows, columns] = self.latent_grid(params);
+        let channels = self.parts.vae.latent_channels;
+        let shape = (1, channels, frames, rows, columns);
+        if let Some(latents) = &params.latents {
+            if latents.dims() != [1, channels, frames, rows, columns] {
+                return Err(Error::BadRequest(format!(
+                    "start from latents of {:?} where {shape:?} are needed",
+                    latents.dims()
+                )));
+            }
+            return Ok(latents.to_dtype(DType::F32)?.to_device(&self.device)?);
+        }
+        let mut noise = vec![0f32; channels * frames * rows * columns];
+        generator.fill_normal(&mut noise);
+        Ok(Tensor::from_vec(noise, shape, &self.device)?)
+    }
+
+    /// Everything that decides what the latents become.
+    fn identify(&self, row: &Row) -> Result<String> {
+        let mut identity = Identity::new();
+        identity.add(NUMERICS.as_bytes());
+        identity.add(self.files.as_bytes());
+        identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
+        let params = row.params;
+        let guidance = [false, true].map(|is_low| params.active_guidance(is_low));
+        let sizes = (params.width, params.height, params.frames, row.first_low);
+        identity.add(format!("{sizes:?} {guidance:?} {:?}", params.sampler).as_bytes());
+        let program = row.run.program();
+        identity.add_f32s(&program.sigmas);
+        let times: Vec<f32> = program
+            .calls
+            .iter()
+            .map(|call| call.timestep as f32)
+            .collect();
+        identity.add_f32s(&times);
+        for text in [Some(&row.positive), row.negative.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            identity.add(&(text.padding as u64).to_le_bytes());
+            identity.add_f32s(&numbers(&text.tokens)?);
+        }
+        for tensor in [row.condition.tensor(), row.images.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            identity.add_f32s(&numbers(tensor)?);
+        }
+        // The noise itself rather than its seed: it may have been given.
+        identity.add_f32s(&numbers(row.run.latents())?);
+        identity.add(&row.generator.save());
+        Ok(identity.finish())
+    }
+
+    /// Takes over a checkpoint that was made by this very work; any other is left aside.
+    fn resume(&self, row: &mut Row, checkpoint: &Checkpoint) -> Result<()> {
+        if checkpoint.identity != row.identity || checkpoint.state.shape != row.run.latents().dims()
+        {
+            tracing::info!(
+                job = row.job,
+                "a checkpoint belongs to other work and is not used"
+            );
+            return Ok(());
+        }
+        if let Some(generator) = checkpoint.generator()? {
+            row.generator = generator;
+        }
+        row.run = Run::resume(
+            Arc::clone(row.run.program()),
+            &checkpoint.state,
+            &self.device,
+        )?;
+        Ok(())
+    }
+
+    // Denoising is in `run`.
+
+    // ---- decode -------------------------------------------------------------------------------
+
+    /// One row's latents as frames, each told as soon as it is there.
+    fn decode(
+        &self,
+        row: &Row,
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<()> {
+        let job = row.job;
+        let clock = Instant::now();
+        let latents = row.condition.keep_first(row.run.latents())?;
+        picture::check("latents", &latents)?;
+        let latents = self
+            .vae
+            .unscale(&to_frames(&latents)?)?
+            .to_dtype(self.dtype)?;
+        let (count, frames) = (latents.dim(0)?, row.params.frames);
+        let mut decoding = self.vae.decoding();
+        let mut told = 0;
+        // The value that all pixels have so far.
+        let mut constant: Option<f32> = None;
+        let mut is_varied = false;
+        for i in 0..count {
+            watch.stage(job, Stage::Decoding, i as u32, count as u32);
+            if watch.is_cancelled(job) {
+                return Ok(());
+            }
+            let pixels = decoding
+                .push(&latents.narrow(0, i, 1)?)?
+                .to_dtype(DType::F32)?;
+            for frame in 0..pixels.dim(0)? {
+                let frame = pixels.narrow(0, frame, 1)?.contiguous()?;
+                let values = numbers(&frame)?;
+                if values.iter().any(|value| !value.is_finite()) {
+                    return Err(Error::NotFinite {
+                        stage: "clip",
+                        fault: "not finite",
+                    });
+                }
+                let first = *constant.get_or_insert(values[0]);
+                is_varied |= values.iter().any(|value| *value != first);
+                watch.frame(job, told, frames, picture::to_rgb(&frame)?)?;
+                told += 1;
+            }
+        }
+        if !is_varied {
+            return Err(Error::NotFinite {
+                stage: "clip",
+                fault: "one constant value",
+            });
+        }
+        watch.stage(job, Stage::Decoding, count as u32, count as u32);
+        timings[job].decoding_ms = milliseconds(clock);
+        Ok(())
+    }
+
+    /// What shows latents as colours.
+    fn preview(&self) -> Result<&LatentPreview> {
+        if let Some(preview) = self.preview.get() {
+            return Ok(preview);
+        }
+        let channels = self.parts.vae.latent_channels;
+        let scale = self.parts.vae.scale();
+        let preview = LatentPreview::fit_with(channels, scale, &self.device, |latents| {
+            let latents = self.vae.unscale(latents)?.to_dtype(self.dtype)?;
+            self.vae.decoding().push(&latents)
+        })?;
+        Ok(self.preview.get_or_init(|| preview))
+    }
+
+    /// The denoiser of the noisy steps, or of the others.
+    pub(crate) fn denoiser(&mut self, is_low: bool) -> Result<&WanDenoiser> {
+        let expert = if is_low { Expert::Low } else { Expert::High };
+        self.experts.get(expert, &mut |_| {})
+    }
+
+    /// Its VAE.
+    pub(crate) fn vae(&self) -> &WanVae {
+        &self.vae
+    }
+
+    /// Its text encoder and tokenizer.
+    pub(crate) fn text(&self) -> (&Umt5Encoder, &Tokenizer) {
+        (&self.text, &self.tokenizer)
+    }
+
+    /// Its picture encoder.
+    pub(crate) fn vision(&self) -> Option<&ClipVision> {
+        self.vision.as_ref()
+    }
+}
+
+fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}

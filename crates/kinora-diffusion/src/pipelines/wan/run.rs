@@ -1,0 +1,210 @@
+//! A clip on its way through the denoisers.
+
+use std::time::Instant;
+
+use candle_core::{DType, Tensor};
+use kinora_core::Stage;
+
+use super::{Condition, Expert, VideoParams, WanPipeline, condition::to_frames, milliseconds};
+use crate::{
+    Result,
+    denoisers::{WanContext, WanDenoiser, WanInput, WanText, WanTime},
+    layers::Rope,
+    noise::Generator,
+    pipelines::{Checkpoint, JobTimings, RunLimits, RunWatch},
+    samplers::Run,
+};
+
+/// Tokens up to which both texts of a guided step go through the network together: more fill every
+/// core and every unit of a device on their own.
+const TOGETHER: usize = 8192;
+
+/// One job.
+#[derive(Debug)]
+pub(super) struct Row<'a> {
+    /// Its place in the list of jobs.
+    pub job: usize,
+    pub params: &'a VideoParams,
+    pub positive: WanText,
+    pub negative: Option<WanText>,
+    /// (pictures, rows of CLIP, width)
+    pub images: Option<Tensor>,
+    pub condition: Condition,
+    /// Where the noise stream stands, for rules that draw at every step.
+    pub generator: Generator,
+    /// The first call that the expert of little noise takes.
+    pub first_low: usize,
+    /// Latents on their way: (1, channels, frames, rows, columns).
+    pub run: Run,
+    /// Of its checkpoints.
+    pub identity: String,
+}
+
+impl Row<'_> {
+    /// Whether no call is left.
+    pub fn is_done(&self) -> bool {
+        self.run.call().is_none()
+    }
+
+    /// One after the last call of an expert.
+    fn end_of(&self, expert: Expert) -> usize {
+        match expert {
+            Expert::High => self.first_low,
+            Expert::Low => self.run.program().calls.len(),
+        }
+    }
+}
+
+/// The texts of a step, with keys and values for one expert.
+enum Guidance {
+    None(WanContext),
+    /// The negative text is the second row.
+    Together(WanContext, f32),
+    InTurn(WanContext, WanContext, f32),
+}
+
+impl Guidance {
+    fn prepare(
+        denoiser: &WanDenoiser,
+        row: &Row,
+        scale: Option<f32>,
+        is_together: bool,
+    ) -> Result<Self> {
+        let images = row.images.as_ref();
+        let context = |texts: &[&WanText]| denoiser.prepare_context(texts, images);
+        Ok(match (&row.negative, scale) {
+            (Some(negative), Some(scale)) if is_together => {
+                Self::Together(context(&[&row.positive, negative])?, scale)
+            }
+            (Some(negative), Some(scale)) => {
+                Self::InTurn(context(&[&row.positive])?, context(&[negative])?, scale)
+            }
+            _ => Self::None(context(&[&row.positive])?),
+        })
+    }
+
+    /// The velocity, guided, in f32.
+    fn predict(
+        &self,
+        denoiser: &WanDenoiser,
+        latents: &Tensor,
+        time: &WanTime,
+        rope: &Rope,
+    ) -> Result<Tensor> {
+        let call = |latents: &Tensor, context: &WanContext| -> Result<Tensor> {
+            let input = WanInput {
+                latents,
+                context,
+                time,
+                rope,
+            };
+            Ok(denoiser.forward(&input)?.to_dtype(DType::F32)?)
+        };
+        let guide = |positive: Tensor, negative: Tensor, scale: f32| -> Result<Tensor> {
+            Ok((&negative + ((positive - &negative)? * f64::from(scale))?)?)
+        };
+        match self {
+            Self::None(context) => call(latents, context),
+            Self::Together(context, scale) => {
+                let both = call(&Tensor::cat(&[latents, latents], 0)?, context)?;
+                let row = |i| both.narrow(0, i, 1)?.contiguous();
+                guide(row(0)?, row(1)?, *scale)
+            }
+            Self::InTurn(positive, negative, scale) => {
+                let positive = call(latents, positive)?;
+                guide(positive, call(latents, negative)?, *scale)
+            }
+        }
+    }
+}
+
+impl WanPipeline {
+    /// Takes a clip through the steps of one expert, from the first open one.
+    pub(super) fn denoise(
+        &mut self,
+        row: &mut Row,
+        expert: Expert,
+        limits: RunLimits,
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<()> {
+        let (job, end) = (row.job, row.end_of(expert));
+        let steps = row.run.program().calls.len() as u32;
+        if row.run.done() >= end || watch.is_cancelled(job) {
+            return Ok(());
+        }
+        if !self.experts.has(expert) {
+            watch.stage(job, Stage::Loading, 0, 100);
+        }
+        self.experts.get(expert, &mut |share| {
+            watch.stage(job, Stage::Loading, (share * 100.0) as u32, 100);
+        })?;
+        watch.stage(job, Stage::Generating, row.run.done() as u32, steps);
+        timings[job].batch = 1;
+        let grid = self.token_grid(row.params);
+        // What every step of this expert needs.
+        let clock = Instant::now();
+        let scale = row.params.active_guidance(expert == Expert::Low);
+        let is_together = !limits.is_frugal && 2 * grid.iter().product::<usize>() <= TOGETHER;
+        let device = self.device.clone();
+        let denoiser = self.experts.get(expert, &mut |_| {})?;
+        let rope = denoiser.positions(grid, &device)?;
+        let guidance = Guidance::prepare(denoiser, row, scale, is_together)?;
+        let first = row.run.done();
+        let times = row.run.program().calls[first..end]
+            .iter()
+            .map(|call| {
+                let times = row.condition.times(call.timestep as f32, grid[0]);
+                denoiser.embed_time(&times, &device)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        timings[job].generating_ms += milliseconds(clock);
+        for time in &times {
+            if watch.is_cancelled(job) {
+                return Ok(());
+            }
+            let clock = Instant::now();
+            let denoiser = self.experts.get(expert, &mut |_| {})?;
+            let latents = row
+                .condition
+                .apply(&row.run.input()?)?
+                .to_dtype(self.dtype)?;
+            let velocity = guidance.predict(denoiser, &latents, time, &rope)?;
+            let noise = row.run.draw(std::slice::from_mut(&mut row.generator))?;
+            // Where the flow would end if it went on straight.
+            let ahead = match watch.wants_preview(job) {
+                true => Some(row.run.look_ahead(&velocity)?),
+                false => None,
+            };
+            row.run.advance(&velocity, noise.as_ref())?;
+            self.device.synchronize()?;
+            timings[job].generating_ms += milliseconds(clock);
+            let done = row.run.done() as u32;
+            watch.stage(job, Stage::Generating, done, steps);
+            if watch.wants_checkpoint(job) {
+                let checkpoint = Checkpoint {
+                    step: done,
+                    state: row.run.state(0)?,
+                    noise: row.generator.save(),
+                    identity: row.identity.clone(),
+                };
+                watch.checkpoint(job, &checkpoint)?;
+            }
+            if let Some(ahead) = ahead {
+                self.show(row, &ahead, watch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A preview of moving frames, one for each latent frame.
+    fn show(&self, row: &Row, latents: &Tensor, watch: &mut dyn RunWatch) -> Result<()> {
+        let frames = to_frames(&row.condition.keep_first(latents)?)?;
+        let preview = self.preview()?;
+        let pictures = (0..frames.dim(0)?)
+            .map(|i| preview.render(&frames.narrow(0, i, 1)?.contiguous()?))
+            .collect::<Result<Vec<_>>>()?;
+        watch.preview_clip(row.job, pictures);
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! SHA-256 of weight files for recipes: computed beside the loading, once for each state of a file.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::SystemTime,
+};
+
+use kinora_core::{Failure, PlannedModel, WeightFile};
+use kinora_weights::HashCache;
+
+use crate::{
+    failures::{bad_weights, weights_failure},
+    models::base_folder,
+};
+
+/// Hashes of weight files, shared with the thread that computes them.
+#[derive(Clone, Debug, Default)]
+pub struct WeightHashes {
+    cache: Arc<Mutex<HashCache>>,
+    is_kept: bool,
+}
+
+impl WeightHashes {
+    /// Remembers hashes in a file as well, where one is named.
+    pub fn open(path: Option<&Path>) -> Self {
+        let cache = path.map_or_else(HashCache::default, HashCache::load);
+        Self {
+            cache: Arc::new(Mutex::new(cache)),
+            is_kept: path.is_some(),
+        }
+    }
+
+    fn cache(&self) -> MutexGuard<'_, HashCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to hash a model's files while the model loads and runs.
+    pub fn prepare(&self, model: &PlannedModel) {
+        let Ok(paths) = list_paths(model) else {
+            return; // Told when the hashes are asked for.
+        };
+        let hashes = self.clone();
+        let started = thread::Builder::new()
+            .name("hashes".to_owned())
+            .spawn(move || {
+                let mut cache = hashes.cache();
+                for path in paths {
+                    if let Err(error) = cache.hash(&path) {
+                        tracing::warn!(%error, "could not hash a weight file");
+                    }
+                }
+                if hashes.is_kept
+                    && let Err(error) = cache.save()
+                {
+                    tracing::warn!(%error, "could not remember the hashes of weight files");
+                }
+            });
+        if let Err(error) = started {
+            tracing::debug!(%error, "hashes will be computed when they are needed");
+        }
+    }
+
+    /// The model's files with their hashes; waits for them where they are still being computed.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is not the one that the plan was made for.
+    pub fn complete(&self, model: &PlannedModel) -> Result<Vec<WeightFile>, Box<Failure>> {
+        let paths = list_paths(model)?;
+        let mut cache = self.cache();
+        (model.weights.iter().zip(paths))
+            .map(|(file, path)| {
+                let sha256 = (cache.hash(&path)).map_err(|error| Box::new(weights_failure(&error)))?;
+                match &file.sha256 {
+                    Some(planned) if *planned != sha256 => Err(Box::new(bad_weights(format!(
+                        "use {}: it is not the file that the job was made for (SHA-256 {}…, not {}…)",
+                        path.display(),
+                        &sha256[..12],
+                        planned.get(..12).unwrap_or(planned),
+                    )))),
+                    _ => Ok(WeightFile {
+                        sha256: Some(sha256),
+                        ..file.clone()
+                    }),
+                }
+            })
+            .collect()
+    }
+}
+
+/// When a model's files were changed last; None when that cannot be told.
+pub fn last_change(model: &PlannedModel) -> Option<SystemTime> {
+    let paths = list_paths(model).ok()?;
+    let times = paths.iter().map(|path| fs::metadata(path)?.modified());
+    times
+        .collect::<Result<Vec<_>, io::Error>>()
+        .ok()?
+        .into_iter()
+        .max()
+}
+
+/// Where a model's files lie; none of them outside its folder.
+fn list_paths(model: &PlannedModel) -> Result<Vec<PathBuf>, Box<Failure>> {
+    let folder = base_folder(&model.root);
+    (model.weights.iter())
+        .map(|file| {
+            let relative = Path::new(&file.file);
+            let is_inside = relative
+                .components()
+                .all(|part| matches!(part, std::path::Component::Normal(_)));
+            if is_inside {
+                Ok(folder.join(relative))
+            } else {
+                Err(Box::new(bad_weights(format!(
+                    "use the weight file {:?}: it lies outside the model's folder",
+                    file.file
+                ))))
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kinora_core::{Code, Family, ModelId};
+
+    use super::*;
+
+    fn model(root: &Path, file: &str, sha256: Option<&str>) -> PlannedModel {
+        PlannedModel {
+            id: ModelId::new("m"),
+            name: "m".to_owned(),
+            family: Family::Flux,
+            variant: String::new(),
+            root: root.to_path_buf(),
+            weights: vec![WeightFile {
+                component: "vae".to_owned(),
+                file: file.to_owned(),
+                bytes: 3,
+                sha256: sha256.map(str::to_owned),
+            }],
+        }
+    }
+
+    #[test]
+    fn files_get_their_hash_and_a_changed_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("w"), "abc").unwrap();
+        // SHA-256 of "abc", from the standard.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let hashes = WeightHashes::default();
+        let plain = model(folder.path(), "w", None);
+        hashes.prepare(&plain);
+        let files = hashes.complete(&plain).unwrap();
+        assert_eq!(files[0].sha256.as_deref(), Some(abc));
+        assert!(
+            hashes
+                .complete(&model(folder.path(), "w", Some(abc)))
+                .is_ok()
+        );
+
+        fs::write(folder.path().join("w"), "abcd").unwrap();
+        let refusal = hashes.complete(&model(folder.path(), "w", Some(abc)));
+        assert_eq!(refusal.unwrap_err().code, Code::BadWeights);
+        let missing = hashes.complete(&model(folder.path(), "v", None));
+        assert_eq!(missing.unwrap_err().code, Code::BadWeights);
+        let outside = hashes.complete(&model(folder.path(), "../w", None));
+        assert_eq!(outside.unwrap_err().code, Code::BadWeights);
+    }
+}

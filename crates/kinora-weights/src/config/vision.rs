@@ -1,0 +1,189 @@
+//! The numbers of CLIP's vision side and of Gemma 3's text side.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{ClipConfig, TextActivation, check_eps, check_sizes};
+use crate::{Error, Result, json::read_config};
+
+/// CLIP's (or SigLIP's) vision side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClipVisionConfig {
+    /// Width of the network.
+    pub hidden: usize,
+    /// Width inside the feed-forward layers.
+    pub intermediate: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Rows and columns of a patch.
+    pub patch_size: usize,
+    /// Positions: patches, and one for the class where there is one.
+    pub positions: usize,
+    /// Width of the projected embedding, where there is one.
+    pub projection: Option<usize>,
+}
+
+/// The vision side of CLIP in a folder of the reference library: its sizes, and what its blocks do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClipVisionParts {
+    /// Sizes. The projection is not used.
+    pub sizes: ClipVisionConfig,
+    /// The blocks, which are those of the text side.
+    pub blocks: ClipConfig,
+    /// Pixels along each side of the pictures that it takes.
+    pub image_size: usize,
+}
+
+/// `image_encoder/config.json`, with the reference's defaults.
+#[derive(Deserialize)]
+#[serde(default)]
+struct RawClipVision {
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_channels: usize,
+    image_size: usize,
+    patch_size: usize,
+    hidden_act: TextActivation,
+    layer_norm_eps: f64,
+}
+
+impl Default for RawClipVision {
+    fn default() -> Self {
+        Self {
+            hidden_size: 768,
+            intermediate_size: 3072,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            num_channels: 3,
+            image_size: 224,
+            patch_size: 32,
+            hidden_act: TextActivation::QuickGelu,
+            layer_norm_eps: 1e-5,
+        }
+    }
+}
+
+impl ClipVisionParts {
+    /// The vision side of OpenCLIP's ViT-H/14, which Wan 2.1 uses.
+    pub fn vit_h() -> Self {
+        let raw = RawClipVision {
+            hidden_size: 1280,
+            intermediate_size: 5120,
+            num_hidden_layers: 32,
+            num_attention_heads: 16,
+            patch_size: 14,
+            hidden_act: TextActivation::Gelu,
+            ..RawClipVision::default()
+        };
+        raw.resolve()
+    }
+
+    /// Reads `image_encoder/config.json`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let raw: RawClipVision = read_config(path)?;
+        raw.check().map_err(|reason| Error::damaged(path, reason))?;
+        Ok(raw.resolve())
+    }
+}
+
+impl RawClipVision {
+    fn check(&self) -> Result<(), String> {
+        check_sizes(&[
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("image_size", self.image_size),
+            ("patch_size", self.patch_size),
+        ])?;
+        check_eps("layer_norm_eps", self.layer_norm_eps)?;
+        if self.num_channels != 3
+            || self.image_size > 4096
+            || !self.image_size.is_multiple_of(self.patch_size)
+            || !self.hidden_size.is_multiple_of(self.num_attention_heads)
+        {
+            return Err(format!(
+                "num_channels {}, image_size {}, patch_size {}, hidden_size {} and \
+                 num_attention_heads {} do not go together",
+                self.num_channels,
+                self.image_size,
+                self.patch_size,
+                self.hidden_size,
+                self.num_attention_heads
+            ));
+        }
+        Ok(())
+    }
+
+    fn resolve(self) -> ClipVisionParts {
+        let side = self.image_size / self.patch_size;
+        ClipVisionParts {
+            sizes: ClipVisionConfig {
+                hidden: self.hidden_size,
+                intermediate: self.intermediate_size,
+                layers: self.num_hidden_layers,
+                patch_size: self.patch_size,
+                positions: side * side + 1,
+                projection: None,
+            },
+            blocks: ClipConfig {
+                hidden: self.hidden_size,
+                intermediate: self.intermediate_size,
+                layers: self.num_hidden_layers,
+                heads: self.num_attention_heads,
+                activation: self.hidden_act,
+                norm_eps: self.layer_norm_eps,
+                ..ClipConfig::default()
+            },
+            image_size: self.image_size,
+        }
+    }
+}
+
+impl ClipVisionConfig {
+    pub(crate) fn check(&self) -> Result<(), String> {
+        check_sizes(&[
+            ("hidden_size", self.hidden),
+            ("intermediate_size", self.intermediate),
+            ("num_hidden_layers", self.layers),
+            ("patch_size", self.patch_size),
+            ("the number of positions", self.positions),
+        ])
+    }
+}
+
+/// Gemma 3's text side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GemmaConfig {
+    /// Rows of the token table.
+    pub vocab: usize,
+    /// Width of the network.
+    pub hidden: usize,
+    /// Width inside the feed-forward layers.
+    pub intermediate: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Heads of queries.
+    pub heads: usize,
+    /// Heads of keys and values.
+    pub key_value_heads: usize,
+}
+
+impl GemmaConfig {
+    pub(crate) fn check(&self) -> Result<(), String> {
+        check_sizes(&[
+            ("vocab_size", self.vocab),
+            ("hidden_size", self.hidden),
+            ("intermediate_size", self.intermediate),
+            ("num_hidden_layers", self.layers),
+            ("head_dim", self.head_dim),
+            ("num_attention_heads", self.heads),
+            ("num_key_value_heads", self.key_value_heads),
+        ])
+    }
+}

@@ -1,0 +1,327 @@
+//! A recognised model: its configurations, and where the weights of each component lie.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use kinora_core::{Family, WeightFile};
+
+use crate::{
+    ClipConfig, Error, FilePart, FluxConfig, NameLayout, Result, SchedulerConfig, SdParts,
+    T5Config, VaeConfig, WeightSet, maps,
+};
+
+/// A part of a model that has weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Component {
+    /// The denoiser.
+    Transformer,
+    /// Latents to pixels and back.
+    Vae,
+    /// The short text encoder: CLIP.
+    TextEncoder,
+    /// The long text encoder, T5; in SDXL a second CLIP.
+    TextEncoder2,
+}
+
+impl Component {
+    /// Every component, in the order in which they are listed.
+    pub const ALL: [Component; 4] = [
+        Component::Transformer,
+        Component::Vae,
+        Component::TextEncoder,
+        Component::TextEncoder2,
+    ];
+
+    /// The name of its folder, and in recipes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Component::Transformer => "transformer",
+            Component::Vae => "vae",
+            Component::TextEncoder => "text_encoder",
+            Component::TextEncoder2 => "text_encoder_2",
+        }
+    }
+
+    /// What it is, for messages.
+    pub fn title(self) -> &'static str {
+        match self {
+            Component::Transformer => "the transformer",
+            Component::Vae => "the VAE",
+            Component::TextEncoder => "the CLIP text encoder",
+            Component::TextEncoder2 => "the T5 text encoder",
+        }
+    }
+}
+
+/// A part of a model that turns text into tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tokenizer {
+    /// Of [`Component::TextEncoder`].
+    Clip,
+    /// Of [`Component::TextEncoder2`].
+    T5,
+}
+
+impl Tokenizer {
+    /// The name of its folder.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tokenizer::Clip => "tokenizer",
+            Tokenizer::T5 => "tokenizer_2",
+        }
+    }
+}
+
+/// What a FLUX.1 network is given besides text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FluxKind {
+    /// Nothing: text to picture.
+    Text,
+    /// The tokens of a picture that is to be edited, behind those of the new one: Kontext.
+    Kontext,
+    /// A picture with a hole and the hole's mask, as further channels: Fill.
+    Fill,
+    /// A picture of edges or depths, as further channels: Canny, Depth.
+    Control,
+}
+
+impl FluxKind {
+    /// What the network's width says, for latents packed into tokens of `packed` numbers. Kontext
+    /// is as wide as text to picture. None: no FLUX.1 network has this width.
+    pub fn of_channels(in_channels: usize, packed: usize) -> Option<Self> {
+        match in_channels.checked_div(packed)? {
+            1 if in_channels == packed => Some(Self::Text),
+            2 if in_channels == 2 * packed => Some(Self::Control),
+            // Latents of the picture, and 64 pixels of the mask for each latent.
+            _ if in_channels == 2 * packed + 256 => Some(Self::Fill),
+            _ => None,
+        }
+    }
+}
+
+/// The configurations of FLUX.1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FluxParts {
+    /// What the denoiser is given.
+    pub kind: FluxKind,
+    /// Denoiser.
+    pub transformer: FluxConfig,
+    /// Latents to pixels.
+    pub vae: VaeConfig,
+    /// Short text encoder.
+    pub clip: ClipConfig,
+    /// Long text encoder.
+    pub t5: T5Config,
+    /// Noise levels.
+    pub scheduler: SchedulerConfig,
+}
+
+/// The configurations of a model, by family.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Parts {
+    /// FLUX.1.
+    Flux(Box<FluxParts>),
+    /// Stable Diffusion 1.x, 2.x and XL.
+    Sd(Box<SdParts>),
+}
+
+impl Parts {
+    /// The VAE's.
+    pub fn vae(&self) -> &VaeConfig {
+        match self {
+            Self::Flux(parts) => &parts.vae,
+            Self::Sd(parts) => &parts.vae,
+        }
+    }
+
+    /// What widths and heights of pictures are multiples of, in pixels.
+    pub fn size_step(&self) -> usize {
+        match self {
+            // A token is 2×2 latents.
+            Self::Flux(parts) => 2 * parts.vae.scale(),
+            // Whole on the lowest level.
+            Self::Sd(parts) => parts.vae.scale() << (parts.unet.block_out_channels.len() - 1),
+        }
+    }
+}
+
+/// Where a component's weights lie, and under which names.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Origin {
+    /// The model has no such component.
+    Absent,
+    /// A folder of the reference libraries.
+    Folder(PathBuf),
+    /// A network in a file, in any layout.
+    File { file: PathBuf, part: FilePart },
+}
+
+/// A recognised model. Headers and configurations were read and agree; no tensor was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelLayout {
+    /// The folder or file that was recognised.
+    pub root: PathBuf,
+    /// Architecture.
+    pub family: Family,
+    /// Release of the architecture: `schnell`, `dev`, `kontext`, `fill`, `canny`, `depth`,
+    /// `control`.
+    pub variant: String,
+    /// Configurations.
+    pub parts: Parts,
+    /// Longest prompt that the T5 side was made for, in tokens, where its tokenizer tells.
+    pub max_text_tokens: Option<usize>,
+    /// Weight files; their hashes are not known yet.
+    pub weights: Vec<WeightFile>,
+    /// Bytes of the tensors of each component, in the order of [`Component::ALL`].
+    pub component_bytes: [u64; 4],
+    /// Numbers in the tensors of each component, in the same order.
+    pub component_elements: [u64; 4],
+    pub(crate) origins: [Origin; 4],
+}
+
+impl ModelLayout {
+    /// Opens a component's weights under canonical names.
+    pub fn open(&self, component: Component) -> Result<WeightSet> {
+        open_origin(&self.origins[component as usize], component, &self.parts)
+    }
+
+    /// The configurations of FLUX.1, if it is one.
+    pub fn flux(&self) -> Option<&FluxParts> {
+        match &self.parts {
+            Parts::Flux(parts) => Some(parts),
+            Parts::Sd(_) => None,
+        }
+    }
+
+    /// The configurations of Stable Diffusion, if it is one.
+    pub fn sd(&self) -> Option<&SdParts> {
+        match &self.parts {
+            Parts::Sd(parts) => Some(parts),
+            Parts::Flux(_) => None,
+        }
+    }
+
+    /// The folder of a tokenizer's files.
+    pub fn tokenizer_folder(&self, tokenizer: Tokenizer) -> PathBuf {
+        base_folder(&self.root).join(tokenizer.as_str())
+    }
+
+    /// Where a weight file of this model lies.
+    pub fn weight_path(&self, file: &WeightFile) -> PathBuf {
+        base_folder(&self.root).join(&file.file)
+    }
+
+    /// Bytes of a component's tensors.
+    pub fn bytes_of(&self, component: Component) -> u64 {
+        self.component_bytes[component as usize]
+    }
+
+    /// Numbers in a component's tensors.
+    pub fn elements_of(&self, component: Component) -> u64 {
+        self.component_elements[component as usize]
+    }
+
+    /// Bytes of all tensors.
+    pub fn total_bytes(&self) -> u64 {
+        self.component_bytes.iter().sum()
+    }
+}
+
+/// The folder that file names are relative to: the root, or the folder of a root that is a file.
+pub(crate) fn base_folder(root: &Path) -> &Path {
+    if root.is_file() {
+        root.parent().unwrap_or(Path::new(""))
+    } else {
+        root
+    }
+}
+
+pub(crate) fn open_origin(
+    origin: &Origin,
+    component: Component,
+    parts: &Parts,
+) -> Result<WeightSet> {
+    let set = match origin {
+        Origin::Absent => {
+            return Err(Error::missing("", component.title()));
+        }
+        Origin::Folder(folder) => WeightSet::open_folder(folder)?,
+        Origin::File { file, part } => {
+            let opened = part.open(&WeightSet::open_file(file)?)?.set;
+            if let (Component::Transformer, Parts::Flux(flux)) = (component, parts)
+                && part.names == NameLayout::Original
+            {
+                refuse_holes(&opened, &flux.transformer)?;
+            }
+            return Ok(opened);
+        }
+    };
+    let is_sd = matches!(parts, Parts::Sd(_));
+    Ok(match component {
+        // Older files carry a prefix and a table of numbers that is counted anew.
+        Component::TextEncoder => set.renamed_by(rename_clip),
+        Component::TextEncoder2 if is_sd => set.renamed_by(rename_clip),
+        // Older files have other names for the attention in the middle.
+        Component::Vae if is_sd => maps::open_by(&set, "", maps::ldm_vae::rename_old)?.set,
+        // The token table is stored once, under either name.
+        Component::TextEncoder2 if !set.has("shared.weight") => set.renamed_by(|name| match name {
+            "encoder.embed_tokens.weight" => Some("shared.weight".to_owned()),
+            other => Some(other.to_owned()),
+        }),
+        Component::TextEncoder2 => {
+            set.renamed_by(|name| (name != "encoder.embed_tokens.weight").then(|| name.to_owned()))
+        }
+        Component::Transformer | Component::Vae => set,
+    })
+}
+
+fn rename_clip(name: &str) -> Option<String> {
+    let name = name.strip_prefix("text_model.").unwrap_or(name);
+    (name != "embeddings.position_ids").then(|| name.to_owned())
+}
+
+/// A block with a hole is told when a file is opened, not when the network is built.
+fn refuse_holes(set: &WeightSet, config: &FluxConfig) -> Result<()> {
+    for entry in maps::flux::transformer(config.layers, config.single_layers).modules() {
+        if config.has_guidance || !entry.from.starts_with("guidance_in.") {
+            set.get(&format!("{}.weight", entry.to))?;
+        }
+    }
+    Ok(())
+}
+
+/// The files of a component as a plan lists them.
+pub(crate) fn list_weight_files(
+    root: &Path,
+    component: Component,
+    set: &WeightSet,
+) -> Result<Vec<WeightFile>> {
+    list_files_as(root, component.as_str(), set)
+}
+
+/// The same for a component of any family, by its name.
+pub(crate) fn list_files_as(
+    root: &Path,
+    component: &str,
+    set: &WeightSet,
+) -> Result<Vec<WeightFile>> {
+    let base = base_folder(root);
+    set.files()
+        .map(|path| {
+            let relative = path.strip_prefix(base).unwrap_or(path);
+            let file = relative
+                .iter()
+                .map(|part| part.to_string_lossy())
+                .collect::<Vec<_>>()
+                .join("/");
+            Ok(WeightFile {
+                component: component.to_owned(),
+                file,
+                bytes: fs::metadata(path).map_err(Error::io(path))?.len(),
+                sha256: None,
+            })
+        })
+        .collect()
+}

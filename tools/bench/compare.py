@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""compare.py: how fast Kinora is against the reference library, on the same weights, in one run; then the queue.
+
+    make bench, or: PYTHON tools/bench/compare.py --examples target/release/examples [--threads 2] [--pairs 3]
+                    [--rounds 8] [--out docs/benchmarks.md] [--only starter,middle,queue]
+
+where PYTHON has torch, diffusers and transformers, and the folder holds the examples `bench` of kinora-diffusion and
+`queue_bench` of kinora-queue. Times one denoiser forward, one VAE decode and one whole picture in steady state, and one
+picture from the start of a process to its file. The two sides take turns, so that whatever else the machine does meets
+both; of all rounds the best counts. Prints Markdown; with --out it also replaces what stands between the marks in that
+page. Ends with 1 when the queue missed a limit."""
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+STAGES = (("forward", "denoiser forward"), ("decode", "VAE decode"), ("picture", "whole picture"))
+
+
+def read_json(command, environment) -> dict:
+    text = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    return json.loads(text.strip().splitlines()[-1])
+
+
+def seconds_to_file(command, environment) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    return time.perf_counter() - start
+
+
+def first_line(path: str, start: str) -> str:
+    try:
+        for line in Path(path).read_text().splitlines():
+            if line.startswith(start):
+                return line.split(":" if ":" in line else "=", 1)[1].strip().strip('"')
+    except OSError:
+        pass
+    return ""
+
+
+def describe_machine() -> str:
+    processor = first_line("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+    system = first_line("/etc/os-release", "PRETTY_NAME") or platform.system()
+    memory = first_line("/proc/meminfo", "MemTotal").split()
+    memory = f", {int(memory[0]) / 2**20:.0f} GiB" if memory else ""
+    return f"{processor}, {os.cpu_count()} cores{memory}, {platform.machine()}, {system}"
+
+
+def describe_versions() -> str:
+    def read(*command) -> str:
+        try:
+            return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return "unknown"
+    reference = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "diffusers", "transformers"))
+    return f"Kinora {read('git', 'describe', '--always', '--dirty')}, {read('rustc', '--version')}; {reference}; Python {platform.python_version()}"
+
+
+def compare(a, folder: Path) -> str:
+    """The table of both sides."""
+    python, threads = sys.executable, str(a.threads)
+    environment = {**os.environ, "RAYON_NUM_THREADS": threads, "BENCH_THREADS": threads, "OMP_NUM_THREADS": threads}
+    reference, ours = [python, ROOT / "tools/bench/reference.py"], [a.examples / "bench"]
+    cases = []
+    if "starter" in a.only:
+        cases.append(("starter, 256 × 256, 8 steps", ROOT / "starter/image", ["256", "256", "8", "32"], a.rounds))
+    if "middle" in a.only:
+        middle = folder / "middle"
+        subprocess.run([python, ROOT / "tools/bench/middle_model.py", ROOT / "starter/image", middle], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        cases.append(("middle, 512 × 512, 2 steps", middle, ["512", "512", "2", "64"], max(2, a.rounds // 4)))
+    table = ["| model | what | reference ms | Kinora ms | times as fast | processor time, ms | times as little |",
+             "|---|---|---:|---:|---:|---:|---:|"]
+    for title, model, size, rounds in cases:
+        best = ({}, {})
+        for _ in range(a.pairs):
+            for side, command in enumerate((reference, ours)):
+                result = read_json([*command, "stages", model, *size, str(rounds)], environment)
+                result["file_ms"] = 1000 * seconds_to_file([*command, "picture", model, *size, folder / "a.png"], environment)
+                for key, value in result.items():
+                    best[side][key] = min(value, best[side].get(key, value))
+        theirs, mine = best
+        for key, name in STAGES:
+            wall, busy = f"{key}_ms", f"{key}_cpu_ms"
+            table.append(f"| {title} | {name} | {theirs[wall]:.1f} | {mine[wall]:.1f} | **{theirs[wall] / mine[wall]:.2f}** "
+                         f"| {theirs[busy]:.1f} / {mine[busy]:.1f} | {theirs[busy] / mine[busy]:.2f} |")
+        ratio = theirs["file_ms"] / mine["file_ms"]
+        table.append(f"| {title} | process start to file | {theirs['file_ms']:.0f} | {mine['file_ms']:.0f} | **{ratio:.2f}** | | |")
+    return "\n".join(table)
+
+
+def fill(page: str, name: str, text: str) -> str:
+    """The page with `text` between the marks of that name."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, rest = page.split(begin, 1)
+    return f"{before}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}"
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--examples", type=Path, default=ROOT / "target/release/examples")
+    ap.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    ap.add_argument("--pairs", type=int, default=3, help="how often the two sides take turns")
+    ap.add_argument("--rounds", type=int, default=8, help="rounds of one turn")
+    ap.add_argument("--out", type=Path)
+    ap.add_argument("--only", default="starter,middle,queue", type=lambda text: text.split(","))
+    a = ap.parse_args()
+    load = os.getloadavg()[0]
+    sections = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if "starter" in a.only or "middle" in a.only:
+            sections["speed"] = compare(a, Path(folder))
+    is_good = True
+    if "queue" in a.only:
+        queue = subprocess.run([a.examples / "queue_bench"], capture_output=True, text=True)
+        print(queue.stderr, end="", file=sys.stderr)
+        is_good, sections["queue"] = queue.returncode == 0, queue.stdout.strip()
+    sections["machine"] = "\n".join((
+        f"- Machine: {describe_machine()}", f"- Versions: {describe_versions()}",
+        f"- {a.threads} threads on each side, activations in f32; best of {a.pairs} turns of {a.rounds} rounds (a quarter "
+        f"of that for the middle model)",
+        f"- {datetime.date.today().isoformat()}; load average when it began: {load:.2f}"))
+    for name, text in sections.items():
+        print(f"\n## {name}\n\n{text}")
+    if a.out:
+        page = a.out.read_text()
+        for name, text in sections.items():
+            page = fill(page, name, text)
+        a.out.write_text(page)
+    if not is_good:
+        sys.exit("the queue missed a limit")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+// Requests of the scripted studio: what is wrong with them, what they become, what they cost. Enough
+// to draw a form against; the real rules are the server's.
+import type { Model, Plan, Problem, RequestInput } from '@/api/types';
+import { MODELS } from './data';
+import { MockState } from './state';
+
+export class MockRequests extends MockState {
+  protected modelOf(request: RequestInput): Model | undefined {
+    return MODELS.find((model) => model.id === (request.model ?? 'starter'));
+  }
+
+  protected check(request: RequestInput): {
+    problems: Problem[];
+    notes: { field?: string; message: string }[];
+  } {
+    const problems: Problem[] = [];
+    const notes: { field?: string; message: string }[] = [];
+    const model = this.modelOf(request);
+    const bad = (
+      field: string,
+      message: string,
+      hint: string,
+      code: Problem['code'] = 'invalid_input',
+    ) => problems.push({ code, field, message, hint });
+    if (!model) {
+      bad(
+        'model',
+        `There is no model named ${request.model}.`,
+        'Choose one of the catalogue.',
+        'unknown_model',
+      );
+      return { problems, notes };
+    }
+    if (!request.prompt?.trim()) bad('prompt', 'The prompt is empty.', 'Say what to paint.');
+    if (!model.is_installed)
+      bad(
+        'model',
+        `${model.name} is not installed.`,
+        'Put its files into the models folder, or choose another model.',
+        'model_not_installed',
+      );
+    const { steps, size, guidance, copies } = model.capabilities;
+    if (request.steps != null && (request.steps < steps.min || request.steps > steps.max))
+      bad(
+        'steps',
+        `Steps must be from ${steps.min} to ${steps.max}.`,
+        'Change the number of steps.',
+      );
+    if (request.copies != null && (request.copies < copies.min || request.copies > copies.max))
+      bad('copies', `Copies must be from ${copies.min} to ${copies.max}.`, 'Ask for fewer copies.');
+    if (request.guidance != null && !guidance)
+      bad('guidance', `${model.name} has no guidance.`, 'Leave it out.');
+    for (const side of ['width', 'height'] as const) {
+      const value = request[side];
+      if (value == null) continue;
+      if (value < size.min || value > size.max)
+        bad(
+          side,
+          `The ${side} must be from ${size.min} to ${size.max} pixels.`,
+          'Choose a size within the limits.',
+        );
+      else if (value % size.multiple)
+        notes.push({
+          field: side,
+          message: `The ${side} becomes ${Math.round(value / size.multiple) * size.multiple}: sides are multiples of ${size.multiple}.`,
+        });
+    }
+    return { problems, notes };
+  }
+
+  protected plan(request: RequestInput, copy: number): Plan {
+    const model = this.modelOf(request)!;
+    const { multiple } = model.capabilities.size;
+    const snap = (value: number) => Math.round(value / multiple) * multiple;
+    const seed = Number(request.seed ?? Math.floor(Math.random() * 2 ** 32)) + copy;
+    return {
+      version: 1,
+      numerics: '2026.1',
+      mode: 'text_to_image',
+      model: {
+        id: model.id,
+        name: model.name,
+        family: model.family,
+        variant: model.variant,
+        weights: [
+          {
+            component: 'transformer',
+            file: 'transformer/diffusion_pytorch_model.safetensors',
+            bytes: 9.1e6,
+            sha256: 'ab12'.repeat(16),
+          },
+          {
+            component: 'vae',
+            file: 'vae/diffusion_pytorch_model.safetensors',
+            bytes: 2.2e6,
+            sha256: 'cd34'.repeat(16),
+          },
+        ],
+      },
+      prompt: request.prompt ?? '',
+      negative_prompt: request.negative_prompt ?? '',
+      size: {
+        width: snap(request.width ?? model.defaults.width),
+        height: snap(request.height ?? model.defaults.height),
+      },
+      steps: request.steps ?? model.defaults.steps,
+      guidance: model.capabilities.guidance ? (request.guidance ?? model.defaults.guidance) : null,
+      true_cfg: request.negative_prompt ? (request.true_cfg ?? 3) : null,
+      seed,
+      rng: request.rng ?? 'cpu',
+      text_tokens: model.capabilities.text_tokens,
+      sampler: 'euler',
+      schedule: 'flow_match',
+      output: {
+        stem: `2026-03-14/${(request.prompt ?? '').slice(0, 40).replaceAll(/[^a-z0-9]+/gi, '-')}-${seed}`,
+        format: request.format ?? 'png',
+      },
+    };
+  }
+
+  protected estimate(pictures: number, model: Model) {
+    const each = model.id === 'starter' ? 1.1 : 6.4;
+    return {
+      seconds: pictures * each,
+      margin_seconds: 0.3 * Math.sqrt(pictures),
+      runs: 42,
+      wait_seconds: this.status().counts.queued * each,
+      memory_needed: model.memory_bytes + 4e8,
+      memory_available: 71e9,
+      disk_needed: pictures * 1.4e6,
+      disk_available: 412e9,
+    };
+  }
+
+  jobs_preflight(request: RequestInput) {
+    const { problems, notes } = this.check(request);
+    const pictures = problems.length ? 0 : (request.copies ?? 1);
+    return {
+      problems,
+      notes,
+      pictures,
+      outputs: problems.length ? [] : [this.plan(request, 0).output.stem],
+      estimate: problems.length ? null : this.estimate(pictures, this.modelOf(request)!),
+    };
+  }
+}

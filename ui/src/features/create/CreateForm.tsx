@@ -1,0 +1,168 @@
+// What the user asks for, on the left.
+import { Sparkle } from 'lucide-react';
+import { useEffect, useRef } from 'react';
+
+import { useSessions } from '@/api/queries';
+import { EstimateLine } from '@/components/domain/EstimateLine';
+import { ModelPicker } from '@/components/request/ModelPicker';
+import {
+  AdvancedFields,
+  CopiesField,
+  Fold,
+  GuidanceFields,
+  messagesOf,
+  NegativePrompt,
+  SeedField,
+  SizeField,
+  StepsField,
+} from '@/components/request/RequestFields';
+import { Button } from '@/components/ui/Button';
+import { Skeleton } from '@/components/ui/Feedback';
+import { Field, Messages } from '@/components/ui/Field';
+import { Keys } from '@/components/ui/Keys';
+import { Select } from '@/components/ui/Select';
+import { useLatest } from '@/lib/hooks';
+import { matchesChord } from '@/lib/keys';
+import { PromptField } from './PromptField';
+import { useCreateForm } from './use-create-form';
+
+export function CreateForm() {
+  const form = useCreateForm();
+  const { draft, model, change } = form;
+  const prompt = useRef<HTMLTextAreaElement>(null);
+
+  const submit = useLatest(() => {
+    if (form.isEmpty) prompt.current?.focus();
+    form.generate();
+  });
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      if (!matchesChord(event, 'mod+enter')) return;
+      event.preventDefault();
+      submit();
+    };
+    addEventListener('keydown', onKey);
+    return () => removeEventListener('keydown', onKey);
+  }, [submit]);
+
+  const fields = model && {
+    draft,
+    model,
+    problems: form.problems,
+    notes: form.notes,
+    defaultCopies: form.settings?.default_copies ?? 1,
+    defaultFormat: form.settings?.format ?? 'png',
+    defaultTemplate: form.settings?.output_template ?? '',
+    onChange: change,
+  };
+  const advanced = ['sampler', 'schedule', 'rng', 'format', 'output_name'];
+
+  return (
+    <form
+      aria-label="New picture"
+      className="flex flex-col lg:min-h-0"
+      onSubmit={(event) => {
+        event.preventDefault();
+        submit();
+      }}
+    >
+      <div className="flex flex-1 flex-col gap-4 p-4 lg:min-h-0 lg:overflow-y-auto">
+        <PromptField
+          ref={prompt}
+          value={draft.prompt}
+          onValue={(value) => change({ prompt: value })}
+          example={model?.example_prompts[0]}
+          limit={model?.capabilities.prompt_chars ?? 2000}
+          {...messagesOf(form, 'prompt')}
+        />
+        <ModelPicker
+          value={draft.model}
+          onValue={(value) => change({ model: value })}
+          {...messagesOf(form, 'model')}
+        />
+        {fields ? (
+          <>
+            <NegativePrompt {...fields} />
+            <SizeField {...fields} />
+            <SeedField {...fields} />
+            <StepsField {...fields} />
+            <GuidanceFields {...fields} />
+            <CopiesField {...fields} />
+            <Fold
+              title="Advanced"
+              hasProblem={form.problems.some(
+                (problem) => problem.field && advanced.includes(problem.field),
+              )}
+            >
+              <div className="flex flex-col gap-4">
+                <SessionField value={draft.session} onValue={(session) => change({ session })} />
+                <AdvancedFields {...fields} />
+              </div>
+            </Fold>
+          </>
+        ) : (
+          <>
+            <Skeleton className="h-40" />
+            <Skeleton className="h-10" />
+            <Skeleton className="h-10" />
+          </>
+        )}
+      </div>
+      <div className="border-line bg-panel sticky bottom-0 z-10 flex flex-col gap-1.5 border-t px-4 pt-2 pb-4 max-lg:pb-3 lg:static">
+        <Messages problems={form.general} />
+        <div className="flex min-h-6 items-center">
+          {form.obstacle ? (
+            <p className="text-ink-3 text-xs">{form.obstacle}</p>
+          ) : (
+            <EstimateLine estimate={form.estimate} />
+          )}
+        </div>
+        <Button
+          type="submit"
+          variant="primary"
+          size="lg"
+          isBusy={form.isSubmitting}
+          aria-disabled={form.isBlocked || undefined}
+          icon={<Sparkle size={17} aria-hidden="true" />}
+          className="w-full"
+        >
+          {form.pictures > 1 ? `Generate ${form.pictures} pictures` : 'Generate'}
+          <span className="hidden opacity-80 sm:inline [&_kbd]:border-current/25 [&_kbd]:bg-transparent [&_kbd]:text-current">
+            <Keys chord="mod+enter" />
+          </span>
+        </Button>
+      </div>
+    </form>
+  );
+}
+
+function SessionField({
+  value,
+  onValue,
+}: {
+  value: string | null;
+  onValue(value: string | null): void;
+}) {
+  const { data } = useSessions();
+  return (
+    <Field
+      label="Session"
+      hint="Pictures that belong together. A new one is named after its prompt."
+    >
+      {(attributes) => (
+        <Select
+          {...attributes}
+          value={value ?? ''}
+          options={[
+            { value: '', label: 'New session' },
+            ...(data?.items ?? []).map((session) => ({
+              value: session.id,
+              label: session.title || 'Untitled',
+            })),
+          ]}
+          onValue={(session) => onValue(session || null)}
+        />
+      )}
+    </Field>
+  );
+}

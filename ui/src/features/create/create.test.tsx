@@ -1,0 +1,147 @@
+import { act, screen, waitFor, within } from '@testing-library/react';
+import userEvent from '@testing-library/user-event';
+import { beforeEach, describe, expect, it } from 'vitest';
+
+import type { MockBackend } from '#dev/mock/backend';
+import { resetBackend } from '#dev/mock/host';
+import { renderPage } from '#dev/render';
+import type { Job, RequestInput } from '@/api/types';
+import { draftStore, emptyDraft } from '@/lib/draft';
+import CreatePage, { pickJob } from './CreatePage';
+import { followedStore } from './followed';
+
+let backend: MockBackend;
+const submitted = () =>
+  backend.calls
+    .filter(({ name }) => name === 'jobs_submit')
+    .map(({ input }) => input as RequestInput);
+
+beforeEach(() => {
+  backend = resetBackend();
+  draftStore.set(emptyDraft);
+  followedStore.set(null);
+});
+
+describe('the form', () => {
+  it('sends the prompt and nothing that was not chosen', async () => {
+    const user = userEvent.setup();
+    renderPage(<CreatePage />);
+    await user.type(await screen.findByLabelText('Prompt'), 'a red cabin');
+    await user.keyboard('{Control>}{Enter}{/Control}');
+    await waitFor(() => expect(submitted()).toEqual([{ prompt: 'a red cabin' }]));
+  });
+
+  it('asks for a prompt only once one tried without', async () => {
+    const user = userEvent.setup();
+    renderPage(<CreatePage />);
+    const generate = await screen.findByRole('button', { name: /^Generate/ });
+    await waitFor(() =>
+      expect(backend.calls.some(({ name }) => name === 'jobs_preflight')).toBe(true),
+    );
+    expect(screen.queryByText(/The prompt is empty/)).toBeNull();
+    await user.click(generate);
+    expect(await screen.findByText(/The prompt is empty/)).toBeInTheDocument();
+    expect(screen.getByLabelText('Prompt')).toHaveFocus();
+    expect(submitted()).toEqual([]);
+  });
+
+  it('is drawn from what the model can do', async () => {
+    draftStore.set({ ...emptyDraft, model: 'flux-dev' });
+    renderPage(<CreatePage />);
+    expect(await screen.findByLabelText('Negative prompt')).toBeInTheDocument();
+    expect(screen.getByRole('slider', { name: 'Guidance' })).toBeInTheDocument();
+    act(() => draftStore.set({ ...emptyDraft, model: 'starter' }));
+    await waitFor(() => expect(screen.queryByLabelText('Negative prompt')).toBeNull());
+    expect(screen.queryByRole('slider', { name: 'Guidance' })).toBeNull();
+  });
+
+  it('shows what the server says at the field', async () => {
+    draftStore.set({ ...emptyDraft, prompt: 'x', width: 250, height: 9999 });
+    renderPage(<CreatePage />);
+    const size = await screen.findByRole('group', { name: /Size/ });
+    expect(await within(size).findByText(/The width becomes 256/)).toBeInTheDocument();
+    expect(within(size).getByText(/The height must be from 64 to 512/)).toBeInTheDocument();
+    expect(screen.getByRole('button', { name: /^Generate/ })).toHaveAttribute(
+      'aria-disabled',
+      'true',
+    );
+  });
+
+  it('says why nothing can be generated yet, and then what it will cost', async () => {
+    const user = userEvent.setup();
+    renderPage(<CreatePage />);
+    expect(await screen.findByText('Write a prompt to begin.')).toBeInTheDocument();
+    await user.type(screen.getByLabelText('Prompt'), 'a hill');
+    expect(await screen.findByText('about 1.1 s ± 0.3 s')).toBeInTheDocument();
+    act(() => draftStore.set({ ...emptyDraft, prompt: 'a hill', width: 9999 }));
+    expect(await screen.findByText('1 problem to put right first.')).toBeInTheDocument();
+  });
+
+  it('keeps a seed of 64 bits whole', async () => {
+    const user = userEvent.setup();
+    renderPage(<CreatePage />);
+    await user.type(await screen.findByLabelText('Seed'), '18446744073709551615');
+    expect(draftStore.get().seed).toBe('18446744073709551615');
+    await user.click(screen.getByRole('button', { name: /^Unlock/ }));
+    expect(draftStore.get().seed).toBeNull();
+  });
+
+  it('takes a ratio with one click', async () => {
+    const user = userEvent.setup();
+    renderPage(<CreatePage />);
+    await user.click(await screen.findByRole('radio', { name: /^16:9/ }));
+    const preset = backend
+      .models_list()
+      .models[0]!.capabilities.size.presets.find(({ label }) => label === '16:9')!;
+    expect(draftStore.get()).toMatchObject({ width: preset.width, height: preset.height });
+  });
+});
+
+describe('the stage', () => {
+  it('follows a run from submission to its picture, and stays in its session', async () => {
+    const user = userEvent.setup();
+    renderPage(<CreatePage />);
+    await user.type(await screen.findByLabelText('Prompt'), 'a red cabin');
+    await user.click(screen.getByRole('button', { name: /^Generate/ }));
+    await waitFor(() => expect(followedStore.get()).not.toBeNull());
+    act(() => backend.step());
+    act(() => backend.step());
+    expect(
+      await screen.findAllByRole('progressbar', { name: 'Reading the prompt' }),
+    ).not.toHaveLength(0);
+    for (let i = 0; i < 20; i += 1) act(() => backend.step());
+    expect(await screen.findByRole('img', { name: 'a red cabin' })).toBeInTheDocument();
+    expect(draftStore.get().session).toBe([...backend.sessions.keys()][0]);
+  });
+
+  it('finds what the machine is painting after a reload', async () => {
+    const { batch } = backend.jobs_submit({ prompt: 'from another window' });
+    backend.step();
+    renderPage(<CreatePage />);
+    await waitFor(() => expect(followedStore.get()).toEqual({ batch, job: null }));
+  });
+
+  it('cancels', async () => {
+    const user = userEvent.setup();
+    const { batch, jobs } = backend.jobs_submit({ prompt: 'x' });
+    backend.step();
+    followedStore.set({ batch, job: null });
+    renderPage(<CreatePage />);
+    await user.click(await screen.findByRole('button', { name: 'Cancel' }));
+    expect(await screen.findByText('Cancelling')).toBeInTheDocument();
+    act(() => backend.step());
+    expect(await screen.findByText('Cancelled')).toBeInTheDocument();
+    expect(backend.jobs.get(jobs[0]!.id)!.state).toBe('cancelled');
+  });
+});
+
+describe('which job a run is shown by', () => {
+  const job = (id: string, state: Job['state']) => ({ id, state }) as Job;
+  it('is the running one, else the last that ended, unless one was chosen', () => {
+    const jobs = [job('a', 'done'), job('b', 'running'), job('c', 'queued')];
+    expect(pickJob(jobs, null)?.id).toBe('b');
+    expect(pickJob(jobs, 'c')?.id).toBe('c');
+    expect(pickJob([job('a', 'done'), job('b', 'done')], null)?.id).toBe('b');
+    expect(pickJob([], null)).toBeUndefined();
+  });
+});

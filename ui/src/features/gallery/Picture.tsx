@@ -1,0 +1,80 @@
+// One picture of the grid: its thumbnail, its mark, its prompt on hover.
+import { Check } from 'lucide-react';
+import { memo, type MouseEvent } from 'react';
+
+import { thumbnailUrl } from '@/api/media';
+import type { Asset } from '@/api/types';
+import { cx } from '@/lib/cx';
+
+export const Picture = memo(function Picture({
+  asset,
+  index,
+  total,
+  large,
+  isActive,
+  isSelected,
+  hasSelection,
+  onPick,
+}: {
+  asset: Asset;
+  index: number;
+  total: number;
+  large: boolean;
+  isActive: boolean;
+  isSelected: boolean;
+  hasSelection: boolean;
+  onPick(event: MouseEvent, asset: Asset, index: number, isMark: boolean): void;
+}) {
+  return (
+    // Keys are handled by the list box, which keeps the focus.
+    // eslint-disable-next-line jsx-a11y/click-events-have-key-events, jsx-a11y/interactive-supports-focus
+    <div
+      id={`picture-${asset.id}`}
+      role="option"
+      aria-selected={isSelected}
+      aria-label={asset.recipe.plan.prompt}
+      aria-setsize={total}
+      aria-posinset={index + 1}
+      onClick={(event) => onPick(event, asset, index, false)}
+      className={cx(
+        'group picture-ground relative size-full cursor-pointer overflow-hidden rounded-md',
+        isSelected && 'ring-lamp ring-[3px]',
+        isActive &&
+          'group-focus-visible/grid:outline-lamp-ink group-focus-visible/grid:outline-2 group-focus-visible/grid:outline-offset-2',
+      )}
+    >
+      <img
+        src={thumbnailUrl(asset.id, large ? 512 : 256)}
+        alt=""
+        loading="lazy"
+        decoding="async"
+        draggable={false}
+        className="size-full object-contain transition-opacity group-hover:opacity-95"
+      />
+      <span
+        aria-hidden="true"
+        className="pointer-events-none absolute inset-x-0 bottom-0 bg-linear-to-t from-black/75 to-transparent px-2 pt-8 pb-1.5 text-xs text-white opacity-0 transition-opacity group-hover:opacity-100"
+      >
+        <span className="clamp-2">{asset.recipe.plan.prompt}</span>
+      </span>
+      {/* For the mouse only; the keyboard selects with Space. */}
+      {}
+      <span
+        aria-hidden="true"
+        onClick={(event) => {
+          event.stopPropagation();
+          onPick(event, asset, index, true);
+        }}
+        className={cx(
+          'absolute top-1.5 left-1.5 grid size-6 place-items-center rounded-full border-2 transition-opacity',
+          isSelected
+            ? 'border-lamp bg-lamp text-on-lamp'
+            : 'border-white/90 bg-black/35 text-transparent group-hover:opacity-100',
+          !isSelected && !hasSelection && 'opacity-0',
+        )}
+      >
+        <Check size={14} strokeWidth={3} />
+      </span>
+    </div>
+  );
+});

@@ -1,0 +1,181 @@
+// Everything that a picture's recipe says, and whether it still holds here.
+import { BadgeCheck, Check, Copy, X } from 'lucide-react';
+import type { ReactNode } from 'react';
+import { toast } from 'sonner';
+
+import { useCommand } from '@/api/client';
+import type { Asset } from '@/api/types';
+import { TimingsBar } from '@/components/domain/TimingsBar';
+import { toastError } from '@/components/toast';
+import { Button, IconButton } from '@/components/ui/Button';
+import { copyText } from '@/lib/clipboard';
+import { formatBytes, formatDate, ratioLabel, titleCase } from '@/lib/format';
+import { useOverlay } from '@/lib/overlay';
+
+function Section({ title, children }: { title: string; children: ReactNode }) {
+  return (
+    <section className="mt-6">
+      <h3 className="text-ink-2 mb-2 text-sm font-medium">{title}</h3>
+      {children}
+    </section>
+  );
+}
+
+function Fact({ label, copy, children }: { label: string; copy?: string; children: ReactNode }) {
+  return (
+    <div className="flex min-h-7 items-center gap-3 text-sm">
+      <dt className="text-ink-3 w-28 shrink-0">{label}</dt>
+      <dd className="tnum flex min-w-0 flex-1 items-center gap-2">
+        <span className="min-w-0 flex-1 break-words">{children}</span>
+        {copy !== undefined && (
+          <IconButton
+            size="sm"
+            className="-my-1"
+            label={`Copy the ${label.toLowerCase()}`}
+            onClick={() =>
+              void copyText(copy).then(() => toast.success(`${label} copied.`), toastError)
+            }
+          >
+            <Copy size={14} aria-hidden="true" />
+          </IconButton>
+        )}
+      </dd>
+    </div>
+  );
+}
+
+export function Facts({ asset }: { asset: Asset }) {
+  const { plan, timings, device, dtype, kinora } = asset.recipe;
+  const { openJob } = useOverlay();
+  const ratio = ratioLabel(asset.width, asset.height);
+  return (
+    <>
+      <div className="flex items-start gap-2">
+        <h2 className="min-w-0 flex-1 text-base leading-relaxed font-medium break-words">
+          {plan.prompt}
+        </h2>
+        <IconButton
+          size="sm"
+          label="Copy the prompt"
+          onClick={() =>
+            void copyText(plan.prompt).then(() => toast.success('Prompt copied.'), toastError)
+          }
+        >
+          <Copy size={14} aria-hidden="true" />
+        </IconButton>
+      </div>
+      {plan.negative_prompt && (
+        <p className="text-ink-2 mt-2 text-sm">Without: {plan.negative_prompt}</p>
+      )}
+      <Section title="Settings">
+        <dl>
+          <Fact label="Model">{plan.model.name}</Fact>
+          <Fact label="Seed" copy={String(plan.seed)}>
+            {plan.seed}
+          </Fact>
+          <Fact label="Size">
+            {asset.width} × {asset.height}
+            {ratio && <span className="text-ink-3"> · {ratio}</span>}
+          </Fact>
+          <Fact label="Steps">{plan.steps}</Fact>
+          {plan.guidance !== null && <Fact label="Guidance">{plan.guidance}</Fact>}
+          {plan.true_cfg !== null && <Fact label="Negative guidance">{plan.true_cfg}</Fact>}
+          <Fact label="Sampler">
+            {titleCase(plan.sampler)} · {titleCase(plan.schedule)}
+          </Fact>
+          <Fact label="Noise">{plan.rng === 'cpu' ? 'CPU generator' : 'CUDA generator'}</Fact>
+        </dl>
+      </Section>
+      {timings && (
+        <Section title="Where the time went">
+          <TimingsBar timings={timings} />
+        </Section>
+      )}
+      <Section title="File">
+        <dl>
+          <Fact label="Path" copy={asset.path}>
+            {asset.path}
+          </Fact>
+          <Fact label="Kind">
+            {asset.format.toUpperCase()}, {formatBytes(asset.bytes)}
+          </Fact>
+          <Fact label="Made">{formatDate(asset.created_at)}</Fact>
+          <Fact label="On">
+            {device}, {dtype}, Kinora {kinora}
+          </Fact>
+          <Fact label="SHA-256" copy={asset.sha256}>
+            <span className="font-mono text-xs">{asset.sha256.slice(0, 16)}…</span>
+          </Fact>
+        </dl>
+        {asset.job && (
+          <Button size="sm" className="mt-2" onClick={() => openJob(asset.job!)}>
+            Open its job
+          </Button>
+        )}
+      </Section>
+      <Section title="Recipe">
+        <Recipe asset={asset} />
+      </Section>
+    </>
+  );
+}
+
+function Recipe({ asset }: { asset: Asset }) {
+  const verify = useCommand('recipes_verify');
+  const result = verify.variables?.asset === asset.id ? verify.data : undefined;
+  return (
+    <>
+      <ul className="text-ink-2 flex flex-col gap-1 text-xs">
+        {asset.recipe.plan.model.weights.map((weight) => (
+          <li key={weight.file} className="flex justify-between gap-3">
+            <span className="truncate">{weight.component}</span>
+            <span className="tnum shrink-0 font-mono">
+              {weight.sha256?.slice(0, 10) ?? 'not hashed'} · {formatBytes(weight.bytes)}
+            </span>
+          </li>
+        ))}
+      </ul>
+      <Button
+        size="sm"
+        className="mt-3"
+        isBusy={verify.isPending}
+        icon={<BadgeCheck size={15} aria-hidden="true" />}
+        onClick={() => verify.mutate({ asset: asset.id }, { onError: toastError })}
+      >
+        Check it against this machine
+      </Button>
+      {result && (
+        <div className="mt-3" aria-live="polite">
+          <p
+            className={
+              result.is_same ? 'text-good text-sm font-medium' : 'text-warn text-sm font-medium'
+            }
+          >
+            {result.is_same
+              ? 'Everything is the same: running it again gives the same bytes.'
+              : 'Running it again may give another picture:'}
+          </p>
+          <ul className="mt-2 flex flex-col gap-1.5 text-xs">
+            {result.parts.map((part) => (
+              <li key={part.part} className="flex gap-2">
+                {part.is_same ? (
+                  <Check size={14} className="text-good shrink-0" aria-label="same" />
+                ) : (
+                  <X size={14} className="text-bad shrink-0" aria-label="different" />
+                )}
+                <span className="min-w-0 break-words">
+                  {part.part}
+                  {!part.is_same && (
+                    <span className="text-ink-2">
+                      : {part.expected} then, {part.actual} now
+                    </span>
+                  )}
+                </span>
+              </li>
+            ))}
+          </ul>
+        </div>
+      )}
+    </>
+  );
+}
