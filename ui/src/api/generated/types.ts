@@ -488,8 +488,11 @@ export interface Failure {
  * An architecture. Matches on it are exhaustive on purpose: a new variant points at every place
  * that has to learn it.
  * - "flux": FLUX.1 (schnell and dev): rectified-flow transformer, CLIP-L and T5 text, 16-channel KL VAE.
+ * - "sd1": Stable Diffusion 1.x: UNet, CLIP-L text, 4-channel KL VAE.
+ * - "sd2": Stable Diffusion 2.x: the same with OpenCLIP-H text; some releases predict velocity.
+ * - "sdxl": Stable Diffusion XL and its refiner: a larger UNet, CLIP-L and OpenCLIP-bigG text.
  */
-export type Family = "flux";
+export type Family = "flux" | "sd1" | "sd2" | "sdxl";
 
 /** What would make a second attempt succeed. */
 export type Fix = {
