@@ -15,6 +15,7 @@ fn main() {
             "call",
             "host_info",
             "read_dropped_file",
+            "keep_input",
             "read_metadata",
             "save_file",
             "save_asset",

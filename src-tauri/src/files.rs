@@ -15,6 +15,7 @@ use std::{
 
 use kinora_app::{
     error::Error,
+    inputs::{self, Input},
     metadata::{self, MetadataReading},
 };
 use kinora_core::{Asset, AssetId, Code, Problem, Problems};
@@ -99,6 +100,16 @@ pub async fn read_metadata(
     studio: State<'_, Studio>,
 ) -> Result<MetadataReading, Problems> {
     metadata::read(&studio.app, raw_body(&request).ok_or_else(no_bytes)?)
+        .map_err(Error::into_problems)
+}
+
+/// Keeps a picture that requests can start from, sent as raw bytes.
+#[tauri::command]
+pub async fn keep_input(
+    request: ipc::Request<'_>,
+    studio: State<'_, Studio>,
+) -> Result<Input, Problems> {
+    inputs::keep(&studio.app, raw_body(&request).ok_or_else(no_bytes)?)
         .map_err(Error::into_problems)
 }
 

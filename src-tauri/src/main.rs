@@ -28,6 +28,7 @@ fn main() -> ExitCode {
             ipc::call,
             ipc::host_info,
             files::read_dropped_file,
+            files::keep_input,
             files::read_metadata,
             files::save_file,
             files::save_asset,

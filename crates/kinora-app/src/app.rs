@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     engine::{EngineConfig, EngineStatus, LocalBackend},
     error::{Error, Result},
+    inputs::Inputs,
     instance::Instance,
     logs::LogBuffer,
     models::Catalogue,
@@ -38,6 +39,7 @@ pub struct App {
     catalogue: Arc<dyn Catalogue>,
     /// None where other backends than the engine were given.
     engine: Option<Arc<LocalBackend>>,
+    inputs: Inputs,
     settings: RwLock<Settings>,
     logs: LogBuffer,
     probe: Mutex<Probe>,
@@ -109,6 +111,7 @@ impl App {
         let queue = Queue::open(store, folders, parts.backends)?;
         queue.start();
         let app = Arc::new(Self {
+            inputs: Inputs::below(config.inputs_dir()),
             config,
             queue,
             catalogue: parts.catalogue,
@@ -207,6 +210,11 @@ impl App {
     /// The models.
     pub fn catalogue(&self) -> &Arc<dyn Catalogue> {
         &self.catalogue
+    }
+
+    /// The pictures that were handed in.
+    pub(crate) fn inputs(&self) -> &Inputs {
+        &self.inputs
     }
 
     /// The lines of the log view.

@@ -21,9 +21,12 @@ mod separated;
 mod table;
 mod template;
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use kinora_core::{Priority, Problem, Request};
+use kinora_core::{PictureRef, Priority, Problem, Request};
 use kinora_queue::{BatchKind, NewJob};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -87,6 +90,9 @@ pub struct BulkInput {
     /// What becomes of several values in several columns.
     #[serde(default)]
     pub combine: Combine,
+    /// The pictures that cells name, by the name of their file.
+    #[serde(default)]
+    pub pictures: BTreeMap<String, PictureRef>,
     /// How many rows the check answers with, at most 10,000. None: 1,000.
     #[serde(default)]
     pub rows_limit: Option<u32>,
@@ -152,11 +158,45 @@ pub struct Reading {
     pub notes: Vec<Note>,
 }
 
+/// The picture files that a list names, each once, for whoever hands them in with it.
+pub fn picture_names(text: &str, name: Option<&str>, format: Option<ListFormat>) -> Vec<String> {
+    let mut table = table::read(text, name, format, &mut Vec::new());
+    let mut names = BTreeSet::new();
+    for cell in table.pictures_mut() {
+        let named = cell.trim();
+        if !named.is_empty() && named.parse::<PictureRef>().is_err() {
+            names.insert(named.to_owned());
+        }
+    }
+    names.into_iter().collect()
+}
+
+/// Puts the pictures that were handed in where cells name their files.
+fn name_pictures(table: &mut table::Table, pictures: &BTreeMap<String, PictureRef>) {
+    if pictures.is_empty() {
+        return;
+    }
+    let file = |name: &str| name.rsplit(['/', '\\']).next().unwrap_or(name).to_owned();
+    for cell in table.pictures_mut() {
+        let named = cell.trim();
+        // The name as it is written; else that of the file, wherever it lay.
+        let found = pictures.get(named).or_else(|| {
+            let wanted = file(named);
+            let mut same = pictures.iter().filter(|(name, _)| file(name) == wanted);
+            same.next().map(|(_, reference)| reference)
+        });
+        if let Some(reference) = found {
+            *cell = reference.to_string();
+        }
+    }
+}
+
 /// Reads and resolves a list; `batch` is the random word for names of its files.
 pub fn read(input: &BulkInput, batch: &str, context: &Context<'_>) -> Reading {
     let mut problems = Vec::new();
     let name = input.name.as_deref();
-    let table = table::read(&input.text, name, input.format, &mut problems);
+    let mut table = table::read(&input.text, name, input.format, &mut problems);
+    name_pictures(&mut table, &input.pictures);
     let entries = expand::expand(
         &table,
         &input.defaults,

@@ -2,16 +2,23 @@
 //! are known so far.
 
 use std::{
+    collections::HashMap,
+    fs,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::SystemTime,
 };
 
-use kinora_catalog::{Folders, HashCache, find_starter};
-use kinora_core::{Code, Plan, PlannedModel, Problem, WeightFile};
+use kinora_catalog::{
+    Folders, HashCache, LoraReport, find_starter,
+    loras::{LoraEntry, check_lora, find_lora, list_loras},
+};
+use kinora_core::{Code, ModelId, Plan, PlannedLora, PlannedModel, Problem, WeightFile};
 
 use crate::{
     config::Config,
     error::{Error, Result},
+    loras,
     models::Catalogue,
     resolve::Candidate,
 };
@@ -22,7 +29,14 @@ pub struct LocalCatalogue {
     state: RwLock<State>,
     /// Held while files are read, so that two askers do not read them twice.
     hashes: Mutex<HashCache>,
+    /// The model folders.
+    models: Vec<PathBuf>,
+    /// What of which file fits which model, as the file was.
+    reports: Mutex<HashMap<ReportKey, LoraReport>>,
 }
+
+/// A model, a file, its size and when it was changed.
+type ReportKey = (ModelId, PathBuf, u64, Option<SystemTime>);
 
 struct State {
     catalogue: kinora_catalog::Catalogue,
@@ -52,7 +66,37 @@ impl LocalCatalogue {
                 candidates,
             }),
             hashes: Mutex::new(hashes),
+            models: vec![config.models_dir.clone()],
+            reports: Mutex::default(),
         }
+    }
+
+    /// What of a file fits a model; looked up once for each state of the file.
+    fn report(
+        &self,
+        model: &ModelId,
+        entry: &LoraEntry,
+    ) -> std::result::Result<LoraReport, Problem> {
+        let changed = fs::metadata(&entry.path).and_then(|metadata| metadata.modified());
+        let key = (model.clone(), entry.path.clone(), entry.bytes, changed.ok());
+        let lock = || self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(&key) {
+            return Ok(known.clone());
+        }
+        let layout = {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            state.catalogue.layout(model).cloned()
+        };
+        let layout = layout.ok_or_else(|| {
+            Problem::new(
+                Code::ModelNotInstalled,
+                format!("the model {model} is not on this machine"),
+                "Put its files into the models folder.",
+            )
+        })?;
+        let report = check_lora(entry, &layout).map_err(|error| loras::to_problem(&error))?;
+        lock().insert(key, report.clone());
+        Ok(report)
     }
 }
 
@@ -116,6 +160,29 @@ impl Catalogue for LocalCatalogue {
             tracing::warn!(%error, "cannot remember the hashes of weight files");
         }
         Ok(weights)
+    }
+
+    fn loras(&self) -> Vec<LoraEntry> {
+        list_loras(&self.models)
+    }
+
+    fn lora(&self, model: &ModelId, name: &str) -> std::result::Result<PlannedLora, Problem> {
+        let entry = find_lora(&self.models, name).map_err(|error| loras::to_problem(&error))?;
+        self.report(model, &entry)?;
+        let hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        let sha256 = hashes.get(&entry.path).and_then(|hash| hash.parse().ok());
+        Ok(PlannedLora {
+            name: entry.name,
+            weight: 1.0,
+            bytes: entry.bytes,
+            sha256,
+            path: entry.path,
+        })
+    }
+
+    fn check_lora(&self, model: &ModelId, name: &str) -> std::result::Result<LoraReport, Problem> {
+        let entry = find_lora(&self.models, name).map_err(|error| loras::to_problem(&error))?;
+        self.report(model, &entry)
     }
 
     fn memory_needed(&self, plan: &Plan, bytes_per_number: u64) -> Option<u64> {

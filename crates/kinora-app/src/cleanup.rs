@@ -11,7 +11,7 @@ use std::{
 use kinora_core::{Code, JobId, JobState, Problem, Timestamp};
 use kinora_store::{
     assets::{self, StoredFile},
-    jobs,
+    jobs, pictures,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub struct CleanupStatus {
     pub work: DiskUsage,
     /// Thumbnails and contact sheets, made again when needed.
     pub caches: DiskUsage,
+    /// Pictures that were handed in.
+    pub inputs: DiskUsage,
     /// The database.
     pub database: DiskUsage,
     /// Files below the outputs folder that no picture of the gallery names.
@@ -101,6 +103,9 @@ pub struct CleanupReport {
     pub trash: DiskUsage,
     /// Thumbnails and contact sheets.
     pub caches: DiskUsage,
+    /// Pictures that were handed in, that no job and no result speaks of, and that nobody wanted
+    /// for a day.
+    pub inputs: DiskUsage,
 }
 
 /// How much disk everything takes, and what could go.
@@ -113,6 +118,7 @@ pub async fn status(app: &Arc<App>, _: NoInput) -> Result<CleanupStatus> {
             trash: DiskUsage::default(),
             work: DiskUsage::default(),
             caches: measure_caches(&app),
+            inputs: measure_inputs(&app),
             database: measure_database(&app),
             unknown_files: DiskUsage::default(),
             missing_files: 0,
@@ -252,6 +258,11 @@ fn clean_files(app: &App, scope: Scope, dry_run: bool) -> Result<CleanupReport> 
         }
         report.work.add(folder.bytes);
     }
+    if !matches!(scope, Scope::Job(_)) {
+        let used = app.store().read(pictures::in_use)?;
+        let (count, bytes) = app.inputs().remove_unused(&used, dry_run)?;
+        report.inputs = DiskUsage { count, bytes };
+    }
     if matches!(scope, Scope::All) {
         report.caches = measure_caches(app);
         if !dry_run {
@@ -281,6 +292,14 @@ fn measure_caches(app: &App) -> DiskUsage {
     for folder in caches(app) {
         walk(&folder, DEEPEST, &mut |_, bytes| usage.add(bytes));
     }
+    usage
+}
+
+fn measure_inputs(app: &App) -> DiskUsage {
+    let mut usage = DiskUsage::default();
+    walk(&app.config().inputs_dir(), 0, &mut |_, bytes| {
+        usage.add(bytes)
+    });
     usage
 }
 

@@ -18,7 +18,7 @@ use crate::{
     app::App,
     assets, batches, bulk, capabilities, cleanup, config,
     error::{Error, Result},
-    estimate, jobs, logs, models, queue, recipes, sessions, settings, system,
+    estimate, jobs, logs, loras, models, queue, recipes, sessions, settings, system,
 };
 
 /// How a command travels over HTTP.
@@ -127,7 +127,7 @@ impl Command {
             "assets" => Some(Tag::Assets),
             "sessions" => Some(Tag::Sessions),
             "settings" => Some(Tag::Settings),
-            "models" | "capabilities" => Some(Tag::Models),
+            "models" | "capabilities" | "loras" => Some(Tag::Models),
             "cleanup" => Some(Tag::Cleanup),
             "system" | "config" => Some(Tag::System),
             _ => None,
@@ -236,6 +236,11 @@ commands! {
         "Every model of the catalogue";
     models_get Get "/api/models/{id}" models::get, (models::ModelRef) -> kinora_core::Model, changes [],
         "One model and what it can do";
+
+    loras_list Get "/api/loras" loras::list, (NoInput) -> loras::LoraList, changes [],
+        "Every LoRA file in the folder loras of the models folder";
+    loras_check Get "/api/models/{model}/lora-check" loras::check, (loras::LoraQuery) -> loras::LoraCheck, changes [],
+        "What of a LoRA file fits a model, before anything is run";
 
     jobs_preflight Post "/api/jobs/preflight" jobs::preflight, (kinora_core::Request) -> estimate::Preflight, changes [],
         "Checks a request and estimates its cost, without queueing anything";

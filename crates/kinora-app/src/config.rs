@@ -386,6 +386,11 @@ impl Config {
         self.data_dir.join("jobs")
     }
 
+    /// Pictures that were handed in, by content.
+    pub fn inputs_dir(&self) -> PathBuf {
+        self.data_dir.join("inputs")
+    }
+
     /// Thumbnails, made again when needed.
     pub fn thumbnails_dir(&self) -> PathBuf {
         self.data_dir.join("thumbnails")

@@ -8,6 +8,7 @@ use rand::Rng as _;
 
 use crate::{
     app::App,
+    inputs,
     models::Catalogue,
     resolve::{Candidate, Context},
     settings::Settings,
@@ -24,11 +25,12 @@ pub(crate) struct Decisions {
     /// Bytes of one number of an activation on the engine's device.
     bytes_per_number: u64,
     batch_tag: String,
+    app: Arc<App>,
 }
 
 impl Decisions {
     /// The state as it is now.
-    pub fn gather(app: &App) -> Self {
+    pub fn gather(app: &Arc<App>) -> Self {
         let device = app.engine_status().device;
         let is_gpu = device.is_some_and(|device| device.kind != "cpu");
         let bytes_per_number = if is_gpu { 2 } else { 4 };
@@ -40,6 +42,7 @@ impl Decisions {
             memory_available: app.memory_budget(),
             bytes_per_number,
             batch_tag: format!("{:08x}", rand::rng().random::<u32>()),
+            app: Arc::clone(app),
         }
     }
 
@@ -62,6 +65,8 @@ impl Decisions {
             now: &self.now,
             memory_available: self.memory_available,
             memory_needed: &|plan| self.memory_needed(plan),
+            picture: &|reference| inputs::find(&self.app, reference),
+            lora: &|model, name| self.catalogue.lora(model, name),
             random_seed: &|| rand::rng().random(),
         })
     }

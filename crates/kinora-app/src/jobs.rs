@@ -1,6 +1,8 @@
 //! Asking for pictures, and looking after the jobs that make them.
 //! Not here: what happens to a job between being queued and being done (kinora-queue).
 
+use std::sync::Arc;
+
 use kinora_core::{BatchId, Job, JobId, JobState, Priority, Request, Seed, SessionId, SessionKind};
 use kinora_queue::{BatchKind, JobFilter, NewBatch, NewJob, Page};
 use schemars::JsonSchema;
@@ -10,7 +12,7 @@ use crate::{
     app::App,
     decide::Decisions,
     error::{Error, Result},
-    estimate,
+    estimate, inputs,
     queue::JobCount,
     resolve::{Place, resolve},
     sessions,
@@ -141,7 +143,8 @@ pub(crate) struct Submission {
 }
 
 /// Queues jobs as one batch, in a session of their own where none is named.
-pub(crate) async fn enqueue(app: &App, submission: Submission) -> Result<Submitted> {
+pub(crate) async fn enqueue(app: &Arc<App>, submission: Submission) -> Result<Submitted> {
+    inputs::secure(app, submission.jobs.iter().map(|job| &job.plan)).await?;
     let kind = match submission.kind {
         BatchKind::Copies => SessionKind::Image,
         BatchKind::List => SessionKind::Bulk,
@@ -194,7 +197,7 @@ pub(crate) async fn enqueue(app: &App, submission: Submission) -> Result<Submitt
 }
 
 /// Checks a request and estimates its cost, without queueing anything.
-pub async fn preflight(app: &App, request: Request) -> Result<estimate::Preflight> {
+pub async fn preflight(app: &Arc<App>, request: Request) -> Result<estimate::Preflight> {
     let decisions = Decisions::gather(app);
     let resolved = decisions.with(|context| {
         let place = Place {
@@ -230,7 +233,7 @@ pub async fn preflight(app: &App, request: Request) -> Result<estimate::Prefligh
 }
 
 /// Queues the pictures of one request.
-pub async fn submit(app: &App, request: Request) -> Result<Submitted> {
+pub async fn submit(app: &Arc<App>, request: Request) -> Result<Submitted> {
     let decisions = Decisions::gather(app);
     let resolved = decisions
         .with(|context| {

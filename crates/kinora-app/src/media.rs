@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use kinora_core::{Asset, AssetId, BatchId, Code, ImageFormat, JobId, Problem};
+use kinora_core::{Asset, AssetId, BatchId, Code, Digest, ImageFormat, JobId, Problem};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
@@ -121,6 +121,32 @@ pub fn find_sheet(app: &App, id: BatchId) -> Result<MediaFile> {
         name: format!("contact-sheet-{id}.jpg"),
         version: None,
     })
+}
+
+/// A picture that was handed in.
+///
+/// # Errors
+/// `not_found` when it is not here.
+pub async fn find_input(app: &Arc<App>, digest: &Digest) -> Result<MediaFile> {
+    let path = app.inputs().path(digest);
+    let look = move || -> Result<MediaFile> {
+        let bytes =
+            read_bounded(&path).map_err(|_| Error::not_found("picture that was handed in"))?;
+        let format = kinora_media::detect_format(&bytes)
+            .ok_or_else(|| Error::not_found("picture of a known format"))?;
+        Ok(MediaFile {
+            name: path
+                .file_name()
+                .map(|name| format!("{}.{}", name.to_string_lossy(), format.extension()))
+                .unwrap_or_default(),
+            version: path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned()),
+            path,
+            format,
+        })
+    };
+    spawn_blocking(look).await.map_err(Error::internal)?
 }
 
 /// The file of a picture, inside the folder where it belongs even where links are followed.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use kinora_core::{Event, Model, ModelId, Plan, PlannedModel, WeightFile};
+pub use kinora_catalog::{LoraReport, loras::LoraEntry};
+use kinora_core::{Event, Model, ModelId, Plan, PlannedLora, PlannedModel, Problem, WeightFile};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,21 @@ pub trait Catalogue: Send + Sync {
     /// Bytes of memory that the least run of a plan needs, weights included, when one number of an
     /// activation has so many bytes. None: the model is not installed.
     fn memory_needed(&self, plan: &Plan, bytes_per_number: u64) -> Option<u64>;
+
+    /// Every LoRA file. Reads headers: blocks.
+    fn loras(&self) -> Vec<LoraEntry>;
+
+    /// A LoRA file as plans name it, with its hash as far as it is known, if it changes this model.
+    ///
+    /// # Errors
+    /// There is no such file, it cannot be used, or fits nothing of the model.
+    fn lora(&self, model: &ModelId, name: &str) -> std::result::Result<PlannedLora, Problem>;
+
+    /// What of a LoRA file fits a model. Reads headers: blocks.
+    ///
+    /// # Errors
+    /// As [`Catalogue::lora`].
+    fn check_lora(&self, model: &ModelId, name: &str) -> std::result::Result<LoraReport, Problem>;
 
     /// The weight files of a model with their SHA-256. Reads files that were not read since they
     /// last changed.

@@ -7,8 +7,8 @@
 
 use jiff::Zoned;
 use kinora_core::{
-    Code, FloatRange, IntRange, Mode, Model, ModelId, OutputPlan, Plan, PlannedModel, Problem,
-    Request, Seed, Size, SizeRule,
+    Code, FloatRange, IntRange, Model, ModelId, OutputPlan, PictureRef, Plan, PlannedLora,
+    PlannedModel, PlannedPicture, Problem, Request, Seed, Size, SizeRule,
     plan::{NUMERICS, PLAN_VERSION},
 };
 
@@ -41,6 +41,10 @@ pub struct Context<'a> {
     pub memory_available: Option<u64>,
     /// Bytes that a plan needs.
     pub memory_needed: &'a dyn Fn(&Plan) -> u64,
+    /// The file behind a picture that a request names.
+    pub picture: &'a dyn Fn(&PictureRef) -> Result<PlannedPicture, Problem>,
+    /// The file behind the name of a LoRA, if it changes this model.
+    pub lora: &'a dyn Fn(&ModelId, &str) -> Result<PlannedLora, Problem>,
     /// A random seed below 2³².
     pub random_seed: &'a dyn Fn() -> u32,
 }
@@ -92,16 +96,13 @@ pub fn resolve(
     };
     let (model, planned) = candidate;
     let can = &model.capabilities;
-    if !can.modes.contains(&Mode::TextToImage) {
-        check.refuse(
-            "model",
-            format!("{} does not make pictures from text", model.name),
-            "Choose another model.",
-        );
-    }
+    let mode = check.mode(request, model, context);
     check.prompt(&request.prompt, can.prompt_chars);
     let true_cfg = check.negative_prompt(request, model);
-    let size = check.size(request, model);
+    let source = check.source(request, model, mode, context);
+    let size = check.size(request, model, source.as_ref().map(|source| &source.image));
+    let video = check.video(request, model, mode);
+    let loras = check.loras(request, model, context);
     let steps = check.whole_number("steps", request.steps, can.steps, model.defaults.steps);
     let guidance = check.guidance(request, model);
     let copies = check.copies(request.copies, can.copies, context.settings.default_copies);
@@ -121,10 +122,13 @@ pub fn resolve(
     let base = Plan {
         version: PLAN_VERSION,
         numerics: NUMERICS.to_owned(),
-        mode: Mode::TextToImage,
+        mode,
         model: planned.clone(),
         prompt: request.prompt.clone(),
         negative_prompt: request.negative_prompt.clone(),
+        source,
+        loras,
+        video,
         size,
         steps,
         guidance,
@@ -231,6 +235,8 @@ fn in_model(mut problem: Problem) -> Problem {
     problem
 }
 
+mod given;
+
 /// What was found while a request is checked.
 struct Check {
     problems: Vec<Problem>,
@@ -311,7 +317,7 @@ impl Check {
         );
         let scale = match request.true_cfg {
             Some(_) => Some(self.real_number("true_cfg", request.true_cfg, range, range.default)),
-            None => has_negative.then_some(range.default),
+            None => (has_negative || can.cfg_always).then_some(range.default),
         };
         // A scale of 1 is the prompt alone: the second network call would change nothing.
         let scale = scale.filter(|scale| *scale > 1.0);
@@ -342,8 +348,18 @@ impl Check {
         }
     }
 
-    fn size(&mut self, request: &Request, model: &Model) -> Size {
+    /// The size that is asked for; else that of the default, in the shape of the picture that it
+    /// starts from.
+    fn size(&mut self, request: &Request, model: &Model, image: Option<&PlannedPicture>) -> Size {
         let (rule, default) = (&model.capabilities.size, model.defaults);
+        let default = Size {
+            width: default.width,
+            height: default.height,
+        };
+        let default = match (image, request.width, request.height) {
+            (Some(image), None, None) => shaped_like(image, default, rule),
+            _ => default,
+        };
         Size {
             width: self.side("width", request.width.unwrap_or(default.width), rule),
             height: self.side("height", request.height.unwrap_or(default.height), rule),
@@ -505,6 +521,26 @@ impl Check {
             problem.field = Some("model".to_owned());
             self.problem(problem);
         }
+    }
+}
+
+/// A size of about as many pixels as `default`, with the picture's shape as far as the rule allows.
+fn shaped_like(image: &PlannedPicture, default: Size, rule: &SizeRule) -> Size {
+    let shape = f64::from(image.width.max(1)) / f64::from(image.height.max(1));
+    let pixels = default.pixels() as f64;
+    let multiple = f64::from(rule.multiple.max(1));
+    let smallest = rule
+        .min
+        .next_multiple_of(rule.multiple.max(1))
+        .min(rule.max);
+    let largest = (rule.max / rule.multiple.max(1) * rule.multiple.max(1)).max(smallest);
+    let side = |length: f64| {
+        let rounded = (length / multiple).round() * multiple;
+        (rounded as u32).clamp(smallest, largest)
+    };
+    Size {
+        width: side((pixels * shape).sqrt()),
+        height: side((pixels / shape).sqrt()),
     }
 }
 

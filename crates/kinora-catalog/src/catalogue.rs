@@ -7,9 +7,7 @@ use std::{
 
 use kinora_core::{Capabilities, Family, Model, ModelId, ModelSource, Plan, PlannedModel};
 use kinora_weights::{
-    HashCache, ModelLayout, detect,
-    memory::{Estimate, estimate},
-    read_file_bounded,
+    HashCache, Recognised, RunSize, memory::Estimate, read_file_bounded, recognise,
 };
 
 use crate::{
@@ -48,7 +46,7 @@ pub enum Error {
 #[derive(Debug)]
 struct Item {
     model: Model,
-    layout: Option<ModelLayout>,
+    layout: Option<Recognised>,
 }
 
 /// All models that this installation knows.
@@ -94,7 +92,7 @@ impl Catalogue {
     }
 
     /// The files of an installed model.
-    pub fn layout(&self, id: &ModelId) -> Option<&ModelLayout> {
+    pub fn layout(&self, id: &ModelId) -> Option<&Recognised> {
         self.item(id)?.layout.as_ref()
     }
 
@@ -117,16 +115,16 @@ impl Catalogue {
                 None => Error::NotInstalled(id.clone()),
             });
         };
-        let mut weights = layout.weights.clone();
+        let mut weights = layout.weights().to_vec();
         for file in &mut weights {
             file.sha256 = hashes.get(&layout.weight_path(file)).map(str::to_owned);
         }
         Ok(PlannedModel {
             id: id.clone(),
             name: item.model.name.clone(),
-            family: layout.family,
-            variant: layout.variant.clone(),
-            root: layout.root.clone(),
+            family: layout.family(),
+            variant: layout.variant().to_owned(),
+            root: layout.root().to_owned(),
             weights,
         })
     }
@@ -136,9 +134,13 @@ impl Catalogue {
     /// is not installed.
     pub fn estimate(&self, plan: &Plan, batch: usize, bytes_per_number: u64) -> Option<Estimate> {
         let layout = self.layout(&plan.model.id)?;
-        let size = (plan.size.width, plan.size.height);
-        let text_tokens = plan.text_tokens as usize;
-        Some(estimate(layout, size, text_tokens, batch, bytes_per_number))
+        Some(layout.estimate(RunSize {
+            size: (plan.size.width, plan.size.height),
+            frames: plan.video.map_or(1, |video| video.frames),
+            text_tokens: plan.text_tokens as usize,
+            batch,
+            bytes_per_number,
+        }))
     }
 
     fn item(&self, id: &ModelId) -> Option<&Item> {
@@ -157,7 +159,7 @@ impl Catalogue {
             if !taken.insert(candidate.path.clone()) {
                 continue;
             }
-            match detect(&candidate.path) {
+            match recognise(&candidate.path) {
                 Ok(layout) => self.add_found(&candidate.name, layout, entries),
                 Err(_) if candidate.repo.is_some() => {}
                 Err(error) => {
@@ -191,16 +193,16 @@ impl Catalogue {
 
     /// Adds a model that no entry speaks of: it can do what its family's entry of the same variant
     /// can.
-    fn add_found(&mut self, name: &str, layout: ModelLayout, entries: &[Entry]) {
+    fn add_found(&mut self, name: &str, layout: Recognised, entries: &[Entry]) {
         let Some(like) = entries.iter().find(|entry| {
-            !entry.built_in && entry.family == layout.family && entry.variant == layout.variant
+            !entry.built_in && entry.family == layout.family() && entry.variant == layout.variant()
         }) else {
             let reason = format!(
                 "no entry of the catalogue tells what {} {} can do",
-                layout.family.title(),
-                layout.variant
+                layout.family().title(),
+                layout.variant()
             );
-            self.faults.push(Fault::new(layout.root, reason));
+            self.faults.push(Fault::new(layout.root(), reason));
             return;
         };
         let mut model = like.to_model();
@@ -209,8 +211,8 @@ impl Catalogue {
         model.source = ModelSource::Folder;
         model.description = format!(
             "{} {}, found in a model folder.",
-            layout.family.title(),
-            layout.variant
+            layout.family().title(),
+            layout.variant()
         );
         model.category = "specialized".to_owned();
         model.tags = Vec::new();
@@ -259,7 +261,7 @@ fn read_text(path: &Path) -> Result<String, String> {
 
 fn open_entry(entry: &Entry, root: Option<&Path>) -> Item {
     let mut model = entry.to_model();
-    let layout = root.and_then(|root| match detect(root) {
+    let layout = root.and_then(|root| match recognise(root) {
         Ok(layout) => match find_mismatch(entry, &layout) {
             None => Some(layout),
             Some(reason) => {
@@ -279,18 +281,21 @@ fn open_entry(entry: &Entry, root: Option<&Path>) -> Item {
 }
 
 /// What an entry promises and its files do not keep.
-fn find_mismatch(entry: &Entry, layout: &ModelLayout) -> Option<String> {
+fn find_mismatch(entry: &Entry, layout: &Recognised) -> Option<String> {
     let title = |family: Family, variant: &str| format!("{} {variant}", family.title());
     let (said, found) = (
         title(entry.family, &entry.variant),
-        title(layout.family, &layout.variant),
+        title(layout.family(), layout.variant()),
     );
     if said != found {
         return Some(format!("the files are {found}, the catalogue says {said}"));
     }
-    let takes_guidance = layout
-        .flux()
-        .is_some_and(|parts| parts.transformer.has_guidance);
+    let takes_guidance = match layout {
+        Recognised::Pictures(layout) => layout
+            .flux()
+            .is_some_and(|parts| parts.transformer.has_guidance),
+        Recognised::Wan(_) => false,
+    };
     if entry.capabilities.guidance.is_some() != takes_guidance {
         let what = if takes_guidance {
             "takes"
@@ -305,9 +310,9 @@ fn find_mismatch(entry: &Entry, layout: &ModelLayout) -> Option<String> {
 }
 
 /// What the files tell goes over what was announced.
-fn install(model: &mut Model, layout: &ModelLayout) {
+fn install(model: &mut Model, layout: &Recognised) {
     model.is_installed = true;
-    model.bytes = layout.weights.iter().map(|file| file.bytes).sum();
+    model.bytes = layout.weights().iter().map(|file| file.bytes).sum();
     model.memory_bytes = layout.total_bytes();
     fit(&mut model.capabilities, layout);
     model.defaults = defaults_of(&model.capabilities);
@@ -315,8 +320,8 @@ fn install(model: &mut Model, layout: &ModelLayout) {
 
 /// Sizes become multiples of what the VAE and the packing of latents ask for, and prompts no longer
 /// than the text encoder was made for.
-fn fit(capabilities: &mut Capabilities, layout: &ModelLayout) {
-    let multiple = layout.parts.size_step() as u32;
+fn fit(capabilities: &mut Capabilities, layout: &Recognised) {
+    let multiple = layout.size_step();
     let size = &mut capabilities.size;
     if !size.multiple.is_multiple_of(multiple) {
         size.multiple = multiple.max(size.multiple).next_multiple_of(multiple);
@@ -336,7 +341,7 @@ fn fit(capabilities: &mut Capabilities, layout: &ModelLayout) {
             preset.height = round(preset.height);
         }
     }
-    if let Some(max) = layout.max_text_tokens {
+    if let Some(max) = layout.max_text_tokens() {
         capabilities.text_tokens = capabilities.text_tokens.min(max as u32);
     }
 }

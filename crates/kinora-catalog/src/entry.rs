@@ -15,6 +15,7 @@ pub(crate) enum Category {
     Fast,
     Quality,
     Specialized,
+    Video,
 }
 
 impl Category {
@@ -23,6 +24,7 @@ impl Category {
             Category::Fast => "fast",
             Category::Quality => "quality",
             Category::Specialized => "specialized",
+            Category::Video => "video",
         }
     }
 }

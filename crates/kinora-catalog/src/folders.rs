@@ -7,6 +7,8 @@ use std::{
 
 use kinora_weights::read_file_bounded;
 
+use crate::loras::LORA_FOLDER;
+
 /// Folders with more things in them than this are no model folders.
 const MAX_ENTRIES: usize = 10_000;
 
@@ -92,7 +94,9 @@ fn list_shelf(folder: &Path) -> Vec<PathBuf> {
     }
     let mut found = Vec::new();
     for path in list(folder) {
-        if !path.is_dir() {
+        if path.file_name().is_some_and(|name| name == LORA_FOLDER) {
+            // Adapters are no models.
+        } else if !path.is_dir() {
             if is_weight_file(&path) {
                 found.push(path);
             }

@@ -1,6 +1,6 @@
 //! What an entry's values must satisfy beyond their types. Each fault names its key.
 
-use kinora_core::{FloatRange, IntRange};
+use kinora_core::{Capabilities, FloatRange, IntRange};
 
 use crate::entry::Entry;
 
@@ -8,6 +8,8 @@ use crate::entry::Entry;
 const SIDE: (u32, u32) = (64, 4096);
 const STEPS: u32 = 1000;
 const COPIES: u32 = 1000;
+const FRAMES: u32 = 4097;
+const FPS: u32 = 240;
 
 /// The first thing wrong with an entry: its key, and why.
 pub(crate) fn check(entry: &Entry) -> Result<(), (&'static str, String)> {
@@ -29,11 +31,17 @@ pub(crate) fn check(entry: &Entry) -> Result<(), (&'static str, String)> {
     for (key, range) in [
         ("capabilities.guidance", can.guidance),
         ("capabilities.true_cfg", can.true_cfg),
+        ("capabilities.strength", can.strength),
+        (
+            "capabilities.video.shift",
+            can.video.as_ref().and_then(|video| video.shift),
+        ),
     ] {
         if let Some(range) = range {
             check_float_range(key, range)?;
         }
     }
+    check_video(can)?;
     for (key, is_empty) in [
         ("capabilities.modes", can.modes.is_empty()),
         ("capabilities.samplers", can.samplers.is_empty()),
@@ -50,6 +58,35 @@ pub(crate) fn check(entry: &Entry) -> Result<(), (&'static str, String)> {
         if !(1..=100_000).contains(&number) {
             return Err((key, format!("{number} is not from 1 to 100000")));
         }
+    }
+    Ok(())
+}
+
+/// Clips have a rule for their length, and pictures have none.
+fn check_video(can: &Capabilities) -> Result<(), (&'static str, String)> {
+    let key = "capabilities.video";
+    let makes_clips = can.modes.iter().any(|mode| mode.is_video());
+    let Some(rule) = &can.video else {
+        return match makes_clips {
+            true => Err((key, "a model that makes clips needs it".to_owned())),
+            false => Ok(()),
+        };
+    };
+    if !makes_clips {
+        return Err((key, "the model makes no clips".to_owned()));
+    }
+    check_range("capabilities.video.frames", rule.frames, FRAMES)?;
+    check_range("capabilities.video.fps", rule.fps, FPS)?;
+    if !(1..=64).contains(&rule.frame_step) {
+        let reason = format!("{} is not from 1 to 64", rule.frame_step);
+        return Err(("capabilities.video.frame_step", reason));
+    }
+    if rule.frames.default % rule.frame_step != 1 % rule.frame_step {
+        let reason = format!(
+            "the default {} is not one more than a multiple of {}",
+            rule.frames.default, rule.frame_step
+        );
+        return Err(("capabilities.video.frames", reason));
     }
     Ok(())
 }

@@ -94,14 +94,14 @@ fn the_starter_is_installed() {
     assert!(starter.bytes <= 16_000_000, "{} bytes", starter.bytes);
     let layout = catalogue.layout(&id).unwrap();
     let size = &starter.capabilities.size;
-    assert_eq!(size.multiple as usize % layout.parts.size_step(), 0);
+    assert_eq!(size.multiple % layout.size_step(), 0);
     assert_eq!((size.default.width, size.default.height), (256, 256));
     assert!(
         size.presets
             .iter()
             .any(|preset| (preset.width, preset.height) == (320, 192))
     );
-    assert!(starter.capabilities.text_tokens as usize <= layout.max_text_tokens.unwrap());
+    assert!(starter.capabilities.text_tokens as usize <= layout.max_text_tokens().unwrap());
     assert!(starter.capabilities.guidance.is_none());
 }
 
@@ -192,7 +192,7 @@ fn the_download_cache_is_looked_through() {
     });
     insta::assert_snapshot!(describe(&catalogue, hub));
     assert_eq!(
-        catalogue.layout(&ModelId::new("flux-dev")).unwrap().root,
+        catalogue.layout(&ModelId::new("flux-dev")).unwrap().root(),
         dev
     );
 
@@ -296,6 +296,9 @@ fn the_need_for_memory_grows_with_the_work() {
         },
         prompt: "a cat".to_owned(),
         negative_prompt: String::new(),
+        source: None,
+        loras: Vec::new(),
+        video: None,
         size: Size {
             width: side,
             height: side,

@@ -145,6 +145,50 @@ pub struct Look {
     /// Which of PyTorch's generators the noise equals
     #[arg(long, value_parser = PossibleValuesParser::new(["cpu", "cuda"]))]
     pub rng: Option<String>,
+    /// Picture to start from, to edit, or to begin a clip with: a file, or `asset:` with an id
+    #[arg(short, long, value_name = "PICTURE", help_heading = "Pictures")]
+    pub image: Option<String>,
+    /// What of that picture is painted anew: white is, black stays
+    #[arg(long, value_name = "PICTURE", help_heading = "Pictures")]
+    pub mask: Option<String>,
+    /// How far it may move away from that picture, above 0 up to 1
+    #[arg(long, value_name = "X", help_heading = "Pictures")]
+    pub strength: Option<f32>,
+    /// LoRA by its name in the folder `loras`, with a weight behind a colon; several are possible
+    #[arg(long, value_name = "NAME[:WEIGHT]", help_heading = "Pictures")]
+    pub lora: Vec<String>,
+    /// Frames of a clip
+    #[arg(long, value_name = "N", help_heading = "Clips")]
+    pub frames: Option<u32>,
+    /// Length of a clip in seconds, instead of frames
+    #[arg(
+        long,
+        value_name = "X",
+        conflicts_with = "frames",
+        help_heading = "Clips"
+    )]
+    pub seconds: Option<f32>,
+    /// Frames in a second
+    #[arg(long, value_name = "N", help_heading = "Clips")]
+    pub fps: Option<u32>,
+    /// Picture that the clip ends with
+    #[arg(long, value_name = "PICTURE", help_heading = "Clips")]
+    pub end_image: Option<String>,
+    /// Guidance of the second of two experts
+    #[arg(long, value_name = "X", help_heading = "Clips")]
+    pub cfg_2: Option<f32>,
+    /// Share of the steps that the second of two experts takes, 0 to 1
+    #[arg(long, value_name = "X", help_heading = "Clips")]
+    pub low_share: Option<f32>,
+    /// How far the times are shifted towards noise
+    #[arg(long, value_name = "X", help_heading = "Clips")]
+    pub shift: Option<f32>,
+    /// Step rule; `kinora models show ID` lists them
+    #[arg(long, value_name = "NAME")]
+    pub sampler: Option<String>,
+    /// Spacing of the noise levels
+    #[arg(long, value_name = "NAME")]
+    pub schedule: Option<String>,
     /// File format
     #[arg(long, value_parser = PossibleValuesParser::new(["png", "jpeg", "webp"]))]
     pub format: Option<String>,

@@ -9,6 +9,7 @@ use kinora_app::{
     app::App,
     commands::{self, Command},
     config::Config,
+    inputs::{self, Input},
     instance::{self, InstanceNote},
     jobs::JobPage,
     logs::LogBuffer,
@@ -155,6 +156,19 @@ impl Connection {
         }
     }
 
+    /// Hands a picture in that requests can start from.
+    ///
+    /// # Errors
+    /// When the file is no picture, or the connection is lost.
+    pub async fn keep_input(&self, file: Vec<u8>) -> Result<Input, Refusal> {
+        match self {
+            Self::Here(app, _) => {
+                inputs::keep(app, &file).map_err(|error| error.into_problems().into())
+            }
+            Self::There(remote) => remote.keep_input(file).await,
+        }
+    }
+
     /// The file of a stored picture.
     ///
     /// # Errors
@@ -298,6 +312,15 @@ impl Remote {
 
     async fn read_metadata(&self, file: Vec<u8>) -> Result<MetadataReading, Refusal> {
         let request = self.client.post(format!("{}/api/metadata", self.url));
+        let request = request
+            .header("content-type", "application/octet-stream")
+            .body(file);
+        serde_json::from_value(self.answer(request).await?)
+            .map_err(|error| internal("read the answer", &error))
+    }
+
+    async fn keep_input(&self, file: Vec<u8>) -> Result<Input, Refusal> {
+        let request = self.client.post(format!("{}/api/inputs", self.url));
         let request = request
             .header("content-type", "application/octet-stream")
             .body(file);

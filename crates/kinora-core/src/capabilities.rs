@@ -13,6 +13,54 @@ pub enum Mode {
     /// A picture from a prompt.
     #[default]
     TextToImage,
+    /// A picture from another one, changed as far as the strength says.
+    ImageToImage,
+    /// A picture in which what a mask covers is painted anew.
+    Inpaint,
+    /// A picture from another one, changed as the prompt asks.
+    Edit,
+    /// A picture that follows the edges or depths of another one.
+    Control,
+    /// A clip from a prompt.
+    TextToVideo,
+    /// A clip that begins with a picture, and ends with one where one is given.
+    ImageToVideo,
+}
+
+impl Mode {
+    /// Every one of them.
+    pub const ALL: [Self; 7] = [
+        Self::TextToImage,
+        Self::ImageToImage,
+        Self::Inpaint,
+        Self::Edit,
+        Self::Control,
+        Self::TextToVideo,
+        Self::ImageToVideo,
+    ];
+
+    /// Whether it makes nothing without a picture.
+    pub fn needs_image(self) -> bool {
+        !matches!(self, Self::TextToImage | Self::TextToVideo)
+    }
+
+    /// Whether the result moves.
+    pub fn is_video(self) -> bool {
+        matches!(self, Self::TextToVideo | Self::ImageToVideo)
+    }
+
+    /// What it does, after "this model cannot": `make a picture from another one`.
+    pub fn deed(self) -> &'static str {
+        match self {
+            Self::TextToImage => "make pictures from text",
+            Self::ImageToImage => "start from a picture",
+            Self::Inpaint => "paint inside of a mask",
+            Self::Edit => "edit a picture by words",
+            Self::Control => "follow the edges or depths of a picture",
+            Self::TextToVideo => "make clips from text",
+            Self::ImageToVideo => "make clips from a picture",
+        }
+    }
 }
 
 /// A whole number with limits (inclusive) and a default.
@@ -67,6 +115,32 @@ pub struct SizeRule {
     pub presets: Vec<SizePreset>,
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// Which clips a model makes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VideoRule {
+    /// Frames of a clip.
+    pub frames: IntRange,
+    /// Frames are one more than a multiple of this; others are rounded, and the user is told.
+    pub frame_step: u32,
+    /// Frames in a second.
+    pub fps: IntRange,
+    /// Whether a picture can be given that the clip ends with.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub end_image: bool,
+    /// Whether two networks share the steps: then each has a guidance scale, and the share of the
+    /// steps that the second takes can be chosen.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub experts: bool,
+    /// How far the times are shifted towards noise. None: that cannot be chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shift: Option<FloatRange>,
+}
+
 /// What one model can do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -83,6 +157,18 @@ pub struct Capabilities {
     /// The default is what a negative prompt switches on when no scale is given.
     /// None: the model takes no negative prompt.
     pub true_cfg: Option<FloatRange>,
+    /// Whether that guidance is on without a negative prompt too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cfg_always: bool,
+    /// How much of a run that starts from a picture is taken. None: that cannot be chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<FloatRange>,
+    /// What its clips can be. None: it makes pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<VideoRule>,
+    /// Whether it takes LoRA files.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub loras: bool,
     /// Pictures per request.
     pub copies: IntRange,
     /// Longest prompt, in characters.

@@ -18,11 +18,13 @@ pub enum Family {
     Sd2,
     /// Stable Diffusion XL and its refiner: a larger UNet, CLIP-L and OpenCLIP-bigG text.
     Sdxl,
+    /// Wan 2.1 and 2.2: video transformers with UMT5 text; of some releases two share a run.
+    Wan,
 }
 
 impl Family {
     /// Every one of them.
-    pub const ALL: [Self; 4] = [Self::Flux, Self::Sd1, Self::Sd2, Self::Sdxl];
+    pub const ALL: [Self; 5] = [Self::Flux, Self::Sd1, Self::Sd2, Self::Sdxl, Self::Wan];
 
     /// The name that people know it by.
     pub fn title(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Family {
             Family::Sd1 => "Stable Diffusion 1.x",
             Family::Sd2 => "Stable Diffusion 2.x",
             Family::Sdxl => "Stable Diffusion XL",
+            Family::Wan => "Wan",
         }
     }
 }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Family, ImageFormat, Mode, ModelId, Rng, Sampler, Schedule, Seed};
+use crate::{
+    Digest, Family, ImageFormat, Mode, ModelId, PlannedSource, Rng, Sampler, Schedule, Seed,
+    VideoPlan,
+};
 
 /// The version of the plan's format; it only grows.
 pub const PLAN_VERSION: u32 = 1;
@@ -65,6 +68,22 @@ fn is_empty(path: &std::path::Path) -> bool {
     path.as_os_str().is_empty()
 }
 
+/// An adapter of a plan, down to its file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedLora {
+    /// Path below the folder of LoRA files, with `/` between its parts.
+    pub name: String,
+    /// 1 is as it was trained.
+    pub weight: f32,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the file; known at the latest when the file was loaded.
+    pub sha256: Option<Digest>,
+    /// The file on this machine. Never leaves it: recipes carry an empty path.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub path: PathBuf,
+}
+
 /// Where the result goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutputPlan {
@@ -90,7 +109,16 @@ pub struct Plan {
     pub prompt: String,
     /// Empty: none.
     pub negative_prompt: String,
-    /// Pixels.
+    /// What it starts from besides words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<PlannedSource>,
+    /// Adapters, in the order in which they were named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<PlannedLora>,
+    /// What only clips have. None: a picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<VideoPlan>,
+    /// Pixels that the network works on.
     pub size: Size,
     /// Denoising steps.
     pub steps: u32,
@@ -112,7 +140,41 @@ pub struct Plan {
     pub output: OutputPlan,
 }
 
+/// What of the pictures that plans start from must be equal for them to take the same steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// How much of the run is taken.
+    pub strength: Option<f32>,
+    /// Whether a mask says what is painted anew.
+    pub has_mask: bool,
+    /// Whether a clip ends with a picture.
+    pub has_end: bool,
+}
+
 impl Plan {
+    /// The plan without what counts on this machine only.
+    pub fn forget_machine(&mut self) {
+        self.model.root = PathBuf::new();
+        self.output.stem = String::new();
+        for picture in self.source.iter_mut().flat_map(PlannedSource::pictures_mut) {
+            picture.forget_machine();
+        }
+        for lora in &mut self.loras {
+            lora.path = PathBuf::new();
+        }
+    }
+
+    /// What of the picture that it starts from decides about the steps. None: it starts from words
+    /// alone.
+    pub fn start(&self) -> Option<Start> {
+        let source = self.source.as_ref()?;
+        Some(Start {
+            strength: source.strength,
+            has_mask: source.mask.is_some(),
+            has_end: source.end_image.is_some(),
+        })
+    }
+
     /// Whether two plans may go through the network as one batch: same files, same shapes, same
     /// number of steps and calls per step. Prompts, seeds and guidance values may differ.
     pub fn is_batchable_with(&self, other: &Plan) -> bool {
@@ -121,6 +183,9 @@ impl Plan {
             && self.model.weights == other.model.weights
             && self.numerics == other.numerics
             && self.mode == other.mode
+            && self.loras == other.loras
+            && self.video == other.video
+            && self.start() == other.start()
             && self.size == other.size
             && self.steps == other.steps
             && self.text_tokens == other.text_tokens

@@ -35,8 +35,7 @@ impl Recipe {
     /// alone. The file's name is not part of it: under another name the bytes are the same.
     pub fn for_file(&self) -> Recipe {
         let mut recipe = self.clone();
-        recipe.plan.model.root = Default::default();
-        recipe.plan.output.stem = String::new();
+        recipe.plan.forget_machine();
         recipe.timings = None;
         recipe.created_at = None;
         recipe

@@ -3,7 +3,25 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageFormat, ModelId, Priority, Rng, Sampler, Schedule, Seed, SessionId};
+use crate::{
+    ImageFormat, ModelId, PictureRef, Priority, Rng, Sampler, Schedule, Seed, SessionId,
+    VideoOptions,
+};
+
+/// An adapter file that is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoraRequest {
+    /// Path below the folder of LoRA files, with `/` between its parts; its ending may be left out.
+    pub name: String,
+    /// 1 is as it was trained, 0 nothing; negative weights take away.
+    #[serde(default = "one")]
+    pub weight: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
 
 /// A request for pictures. Everything but the prompt may be left out; `resolve` fills it in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +31,16 @@ pub struct Request {
     pub prompt: String,
     /// What to keep away from, for models that can.
     pub negative_prompt: String,
+    /// The picture to start from, to edit, or to begin a clip with.
+    pub image: Option<PictureRef>,
+    /// What of that picture is painted anew: white is, black stays.
+    pub mask: Option<PictureRef>,
+    /// How much of the run is taken, above 0 up to 1: at 1 little is left of the picture.
+    pub strength: Option<f32>,
+    /// Files of adapters, each with a weight.
+    pub loras: Vec<LoraRequest>,
+    /// What only clips have.
+    pub video: VideoOptions,
     /// None: the default model of the settings.
     pub model: Option<ModelId>,
     /// Pixels.

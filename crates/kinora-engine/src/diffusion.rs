@@ -1,18 +1,84 @@
 //! The real [`Runner`]: `kinora-diffusion`'s pipelines on this machine's device.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device as Compute};
-use kinora_core::{Plan, PlannedModel, WeightFile, engine::Device};
+use kinora_core::{Mode, Plan, PlannedLora, PlannedModel, WeightFile, engine::Device};
 use kinora_diffusion::{
-    Error, Result, memory,
-    pipelines::{FluxOptions, ImageParams, Pipeline, RunLimits, SdOptions},
+    Error, Result,
+    adapters::{Adapter, WeightedAdapter},
+    pipelines::{
+        FluxOptions, ImageParams, Pipeline, RunLimits, SdOptions, Switch, VideoParams, WanPipeline,
+    },
+    vision::crop::fill,
 };
-use kinora_weights::ModelLayout;
+use kinora_weights::{Recognised, RunSize, recognise};
 
 use crate::{
     device::DeviceChoice,
     models::ModelKey,
     runner::{Economy, Need, RunWatch, Runner},
+    sources::{self, Stitching},
 };
+
+/// A model with its weights in memory.
+pub struct Network {
+    kind: Kind,
+    /// Adapter files that were opened for it, and for which plan.
+    adapters: Vec<(PlannedLora, Arc<Adapter>)>,
+    /// What the networks are brought to.
+    adapted: Vec<PlannedLora>,
+}
+
+enum Kind {
+    /// Makes pictures.
+    Pictures(Box<Pipeline>),
+    /// Makes clips.
+    Wan(Box<WanPipeline>),
+}
+
+impl Network {
+    /// Brings the networks to a plan's adapters, unless they are there.
+    fn adapt(&mut self, loras: &[PlannedLora]) -> Result<()> {
+        if self.adapted == loras {
+            return Ok(());
+        }
+        let Kind::Pictures(pipeline) = &mut self.kind else {
+            return match loras {
+                [] => Ok(()),
+                _ => Err(Error::BadRequest(
+                    "this model takes no LoRA files".to_owned(),
+                )),
+            };
+        };
+        let is_same = |a: &PlannedLora, b: &PlannedLora| {
+            (&a.path, a.bytes, &a.sha256) == (&b.path, b.bytes, &b.sha256)
+        };
+        self.adapters
+            .retain(|(known, _)| loras.iter().any(|lora| is_same(lora, known)));
+        let mut wanted = Vec::with_capacity(loras.len());
+        for lora in loras {
+            let known = self.adapters.iter().find(|(known, _)| is_same(known, lora));
+            let adapter = match known {
+                Some((_, adapter)) => Arc::clone(adapter),
+                None => {
+                    let adapter = Arc::new(pipeline.open_adapter(&lora.path)?);
+                    self.adapters.push((lora.clone(), Arc::clone(&adapter)));
+                    adapter
+                }
+            };
+            wanted.push(WeightedAdapter {
+                adapter,
+                weight: lora.weight,
+            });
+        }
+        // Half-changed networks are brought to the next plan's adapters from whatever they are.
+        self.adapted.clear();
+        pipeline.set_adapters(wanted)?;
+        self.adapted = loras.to_vec();
+        Ok(())
+    }
+}
 
 /// Pipelines on one device.
 pub struct DiffusionRunner {
@@ -20,7 +86,7 @@ pub struct DiffusionRunner {
     device: Device,
     dtype: DType,
     /// The layout that was looked at last, and for which files it counts.
-    layout: Option<(ModelKey, ModelLayout)>,
+    layout: Option<(ModelKey, Recognised)>,
 }
 
 impl DiffusionRunner {
@@ -42,13 +108,13 @@ impl DiffusionRunner {
     }
 
     /// Recognises a model's files, unless they are the ones that were looked at last.
-    fn layout(&mut self, model: &PlannedModel) -> Result<&ModelLayout> {
+    fn layout(&mut self, model: &PlannedModel) -> Result<&Recognised> {
         let key = ModelKey::of(model);
         let known = self.layout.take().filter(|(known, _)| *known == key);
         let layout = match known {
             Some((_, layout)) => layout,
             None => {
-                let layout = kinora_weights::detect(&model.root)?;
+                let layout = recognise(&model.root)?;
                 check_files(model, &layout)?;
                 layout
             }
@@ -58,21 +124,21 @@ impl DiffusionRunner {
 }
 
 /// The files that lie there must be those that the plan names: its recipe will say so.
-fn check_files(model: &PlannedModel, layout: &ModelLayout) -> Result<()> {
+fn check_files(model: &PlannedModel, layout: &Recognised) -> Result<()> {
     let same = |a: &WeightFile, b: &WeightFile| {
         (&a.component, &a.file, a.bytes) == (&b.component, &b.file, b.bytes)
     };
     let is_listed =
         |file: &WeightFile, list: &[WeightFile]| list.iter().any(|other| same(file, other));
     let strange = (layout
-        .weights
+        .weights()
         .iter()
         .find(|file| !is_listed(file, &model.weights)))
     .or_else(|| {
         model
             .weights
             .iter()
-            .find(|file| !is_listed(file, &layout.weights))
+            .find(|file| !is_listed(file, layout.weights()))
     });
     match strange {
         Some(file) => Err(Error::bad_weights(
@@ -84,7 +150,7 @@ fn check_files(model: &PlannedModel, layout: &ModelLayout) -> Result<()> {
 }
 
 impl Runner for DiffusionRunner {
-    type Model = Pipeline;
+    type Model = Network;
 
     fn device(&self) -> &Device {
         &self.device
@@ -95,39 +161,79 @@ impl Runner for DiffusionRunner {
     }
 
     fn estimate(&mut self, plan: &Plan) -> Result<Need> {
-        let bytes = self.dtype.size_in_bytes() as u64;
+        let bytes_per_number = self.dtype.size_in_bytes() as u64;
         let layout = self.layout(&plan.model)?;
-        let size = (plan.size.width, plan.size.height);
-        let estimate = memory::estimate(layout, size, plan.text_tokens as usize, 1, bytes);
+        let estimate = layout.estimate(RunSize {
+            size: (plan.size.width, plan.size.height),
+            frames: plan.video.map_or(1, |video| video.frames),
+            text_tokens: plan.text_tokens as usize,
+            batch: 1,
+            bytes_per_number,
+        });
         Ok(Need {
             weights: estimate.weights,
             work: estimate.minimum().saturating_sub(estimate.weights),
         })
     }
 
-    fn open(&mut self, model: &PlannedModel, on_load: &mut dyn FnMut(f32)) -> Result<Pipeline> {
+    fn open(&mut self, model: &PlannedModel, on_load: &mut dyn FnMut(f32)) -> Result<Network> {
         let (compute, dtype) = (self.compute.clone(), self.dtype);
-        Pipeline::open(self.layout(model)?, &compute, dtype, on_load)
+        let kind = match self.layout(model)? {
+            Recognised::Pictures(layout) => {
+                Kind::Pictures(Box::new(Pipeline::open(layout, &compute, dtype, on_load)?))
+            }
+            Recognised::Wan(layout) => Kind::Wan(Box::new(WanPipeline::open(
+                layout, &compute, dtype, on_load,
+            )?)),
+        };
+        Ok(Network {
+            kind,
+            adapters: Vec::new(),
+            adapted: Vec::new(),
+        })
     }
 
-    fn weight_bytes(&self, model: &Pipeline) -> u64 {
-        model.weight_bytes()
+    fn weight_bytes(&self, model: &Network) -> u64 {
+        match &model.kind {
+            Kind::Pictures(pipeline) => pipeline.weight_bytes(),
+            Kind::Wan(pipeline) => pipeline.weight_bytes(),
+        }
     }
 
     fn run(
         &mut self,
-        model: &mut Pipeline,
+        model: &mut Network,
         plans: &[&Plan],
         economy: Economy,
         watch: &mut dyn RunWatch,
     ) -> Result<()> {
-        let jobs: Vec<ImageParams> = plans.iter().map(|plan| to_params(plan)).collect();
+        // Plans of a group have the same adapters.
+        model.adapt(plans.first().map_or(&[], |plan| &plan.loras))?;
         let limits = RunLimits {
-            memory: economy.budget.saturating_sub(model.weight_bytes()),
+            memory: economy.budget.saturating_sub(self.weight_bytes(model)),
             is_frugal: economy.is_frugal,
         };
         // The times are taken by the watch, which also sees loading and saving.
-        model.run(&jobs, limits, watch).map(drop)
+        match &mut model.kind {
+            Kind::Pictures(pipeline) => {
+                let mut jobs = Vec::with_capacity(plans.len());
+                let mut crops = Vec::with_capacity(plans.len());
+                for plan in plans {
+                    let mut params = to_params(plan);
+                    crops.push(sources::prepare(plan, &mut params)?);
+                    jobs.push(params);
+                }
+                let mut watch = Stitching::new(watch, crops);
+                pipeline.run(&jobs, limits, &mut watch).map(drop)
+            }
+            Kind::Wan(pipeline) => {
+                let jobs = plans
+                    .iter()
+                    .map(|plan| to_video_params(plan))
+                    .collect::<Result<Vec<_>>>()?;
+                pipeline.run(&jobs, limits, watch).map(drop)
+            }
+        }
     }
 
     fn release(&mut self) {
@@ -156,4 +262,37 @@ fn to_params(plan: &Plan) -> ImageParams {
         sd: SdOptions::default(),
         flux: FluxOptions::default(),
     }
+}
+
+fn to_video_params(plan: &Plan) -> Result<VideoParams> {
+    let Some(video) = plan.video.filter(|_| plan.mode.is_video()) else {
+        let reason = "a clip was asked for with a picture's plan";
+        return Err(Error::BadRequest(reason.to_owned()));
+    };
+    let (width, height) = (plan.size.width, plan.size.height);
+    let frame = |picture| fill(&sources::read(picture)?, width, height);
+    let source = plan
+        .source
+        .as_ref()
+        .filter(|_| plan.mode == Mode::ImageToVideo);
+    let last = source.and_then(|source| source.end_image.as_ref());
+    Ok(VideoParams {
+        prompt: plan.prompt.clone(),
+        negative_prompt: plan.negative_prompt.clone(),
+        width,
+        height,
+        frames: video.frames,
+        steps: plan.steps,
+        guidance: plan.true_cfg.unwrap_or(1.0),
+        guidance_2: video.cfg_2,
+        switch: (video.low_share).map_or(Switch::Model, |share| Switch::LowShare(share.into())),
+        shift: video.shift.map(f64::from),
+        sampler: Some((plan.sampler, plan.schedule)),
+        seed: plan.seed.0,
+        rng: plan.rng,
+        text_tokens: plan.text_tokens as usize,
+        first_frame: source.map(|source| frame(&source.image)).transpose()?,
+        last_frame: last.map(frame).transpose()?,
+        latents: None,
+    })
 }

@@ -23,6 +23,7 @@ mod parity;
 mod reports;
 mod runner;
 mod serve;
+mod sources;
 mod worker;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kinora_app::{app::App, commands::Command, error::Error, media, metadata};
+use kinora_app::{app::App, commands::Command, error::Error, inputs, media, metadata};
 use kinora_core::{BoxFuture, Event, Problems};
 use serde_json::Value;
 use tokio::{sync::broadcast, task::spawn_blocking};
@@ -35,6 +35,18 @@ impl Application for Arc<App> {
         })
     }
 
+    fn keep_input(&self, file: Bytes) -> BoxFuture<'_, Result<Value, Problems>> {
+        let app = Arc::clone(self);
+        // Decoding a large picture takes a while.
+        let keep = move || -> Result<Value, Error> {
+            serde_json::to_value(inputs::keep(&app, &file)?).map_err(Error::internal)
+        };
+        Box::pin(async move {
+            let kept = spawn_blocking(keep).await.map_err(Error::internal);
+            kept.flatten().map_err(Error::into_problems)
+        })
+    }
+
     fn find_media(&self, wanted: Media) -> BoxFuture<'_, Result<MediaFile, Problems>> {
         Box::pin(async move {
             let found = match wanted {
@@ -44,6 +56,7 @@ impl Application for Arc<App> {
                 }
                 Media::Preview(job) => media::find_preview(self, job),
                 Media::Sheet(batch) => media::find_sheet(self, batch),
+                Media::Input(digest) => media::find_input(self, &digest).await,
             };
             let found = found.map_err(Error::into_problems)?;
             Ok(MediaFile {

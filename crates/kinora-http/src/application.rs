@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use kinora_app::commands::Command;
-use kinora_core::{AssetId, BatchId, BoxFuture, Event, JobId, Problems};
+use kinora_core::{AssetId, BatchId, BoxFuture, Digest, Event, JobId, Problems};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
 /// A file that is served as it lies on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Media {
     /// The file of a stored picture.
     Asset(AssetId),
@@ -26,6 +26,8 @@ pub enum Media {
     Preview(JobId),
     /// The contact sheet of a batch.
     Sheet(BatchId),
+    /// A picture that was handed in.
+    Input(Digest),
 }
 
 /// Where such a file lies, and what to tell about it.
@@ -58,6 +60,10 @@ pub trait Application: Send + Sync + 'static {
     /// Reads the settings out of a picture; answers with a
     /// [`MetadataReading`](kinora_app::metadata::MetadataReading).
     fn read_metadata(&self, file: Bytes) -> BoxFuture<'_, Result<Value, Problems>>;
+
+    /// Keeps a picture that requests can start from; answers with an
+    /// [`Input`](kinora_app::inputs::Input).
+    fn keep_input(&self, file: Bytes) -> BoxFuture<'_, Result<Value, Problems>>;
 
     /// Finds, and where it has to, makes the file.
     fn find_media(&self, media: Media) -> BoxFuture<'_, Result<MediaFile, Problems>>;

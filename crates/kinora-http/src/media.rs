@@ -38,6 +38,7 @@ pub(crate) fn routes() -> Router<Shared> {
         )
         .route("/media/previews/{id}", get(preview).fallback(wrong_method))
         .route("/media/sheets/{id}", get(sheet).fallback(wrong_method))
+        .route("/media/inputs/{digest}", get(input).fallback(wrong_method))
 }
 
 type Answer = Result<Response, Refusal>;
@@ -102,6 +103,22 @@ async fn sheet(
     headers: HeaderMap,
 ) -> Answer {
     send(&server, Media::Sheet(id_of(&id)?), &method, &headers).await
+}
+
+async fn input(
+    State(server): State<Shared>,
+    Path(digest): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Answer {
+    let digest = digest.parse().map_err(|_| {
+        Problem::in_field(
+            "digest",
+            "the address does not end with a SHA-256",
+            "Take it from the answer to the upload.",
+        )
+    })?;
+    send(&server, Media::Input(digest), &method, &headers).await
 }
 
 /// Routes name things by id and nothing else, so no path from outside ever meets the disk.

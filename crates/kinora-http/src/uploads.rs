@@ -1,4 +1,5 @@
-//! Files that come in: pictures whose settings are wanted, and prompt lists. Raw, or as a form.
+//! Files that come in: pictures whose settings are wanted or that a request starts from, and prompt
+//! lists. Raw, or as a form.
 
 use axum::{
     Router,
@@ -8,7 +9,7 @@ use axum::{
     response::Response,
     routing::post,
 };
-use kinora_app::{bulk::decode_text, commands};
+use kinora_app::{bulk::decode_text, commands, inputs};
 use kinora_core::{Code, Problem};
 use serde_json::{Map, Value};
 
@@ -22,6 +23,9 @@ use crate::{
 /// The longest picture that is read for its settings, in bytes.
 const PICTURE_LIMIT: usize = 256 << 20;
 
+/// What a form adds to the file in it, at most.
+const FORM_OVERHEAD: usize = 64 << 10;
+
 pub(crate) fn routes() -> Router<Shared> {
     Router::new()
         .route(
@@ -29,6 +33,12 @@ pub(crate) fn routes() -> Router<Shared> {
             post(read_metadata)
                 .fallback(wrong_method)
                 .layer(DefaultBodyLimit::max(PICTURE_LIMIT)),
+        )
+        .route(
+            "/api/inputs",
+            post(keep_input)
+                .fallback(wrong_method)
+                .layer(DefaultBodyLimit::max(inputs::MAX_BYTES + FORM_OVERHEAD)),
         )
         .route(
             "/api/bulk/file",
@@ -45,6 +55,13 @@ async fn read_metadata(
 ) -> Result<Response, Refusal> {
     let upload = Upload::read(request, PICTURE_LIMIT).await?;
     Ok(done(server.app.read_metadata(upload.file).await?))
+}
+
+/// `POST /api/inputs`: a picture that requests can start from, as the body or as the part `file` of
+/// a form. The answer's `reference` is what requests name it by.
+async fn keep_input(State(server): State<Shared>, request: Request) -> Result<Response, Refusal> {
+    let upload = Upload::read(request, inputs::MAX_BYTES + FORM_OVERHEAD).await?;
+    Ok(done(server.app.keep_input(upload.file).await?))
 }
 
 /// `POST /api/bulk/file`: a prompt list as the body (its name in `?name=`), or as the part `file` of

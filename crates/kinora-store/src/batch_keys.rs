@@ -1,7 +1,7 @@
 //! What jobs must have in common to run as one batch, as one small number per combination: the
 //! indexed twin of [`Plan::is_batchable_with`].
 
-use kinora_core::{Mode, Plan, Sampler, Schedule, Size};
+use kinora_core::{Mode, Plan, PlannedLora, Sampler, Schedule, Size, VideoPlan, plan::Start};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ CREATE TABLE batch_keys (
 ";
 
 /// Everything but the model that [`Plan::is_batchable_with`] compares.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shape {
     /// Revision of the sampling code.
     pub numerics: String,
@@ -37,6 +37,15 @@ pub struct Shape {
     pub sampler: Sampler,
     /// Spacing of the noise levels.
     pub schedule: Schedule,
+    /// What of the picture that it starts from decides about the steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
+    /// Adapters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<PlannedLora>,
+    /// Length and rates of a clip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<VideoPlan>,
 }
 
 impl From<&Plan> for Shape {
@@ -51,6 +60,9 @@ impl From<&Plan> for Shape {
             has_true_cfg: plan.true_cfg.is_some(),
             sampler: plan.sampler,
             schedule: plan.schedule,
+            start: plan.start(),
+            loras: plan.loras.clone(),
+            video: plan.video,
         }
     }
 }

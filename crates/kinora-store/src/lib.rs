@@ -27,6 +27,7 @@ mod error;
 pub mod flags;
 pub mod jobs;
 mod migrations;
+pub mod pictures;
 mod plan_templates;
 mod planned_models;
 pub mod sessions;

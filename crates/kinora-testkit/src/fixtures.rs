@@ -34,6 +34,9 @@ pub fn plan(prompt: &str) -> Plan {
         },
         prompt: prompt.into(),
         negative_prompt: String::new(),
+        source: None,
+        loras: Vec::new(),
+        video: None,
         size: Size {
             width: 64,
             height: 64,

@@ -31,6 +31,7 @@ mod layout;
 pub mod lora;
 pub mod maps;
 pub mod memory;
+mod recognised;
 mod scaling;
 mod sd;
 mod set;
@@ -56,6 +57,7 @@ pub use identify::{
 };
 pub use json::{read_file_bounded, without_infinities};
 pub use layout::{Component, FluxKind, FluxParts, ModelLayout, Parts, Tokenizer};
+pub use recognised::{Recognised, RunSize, recognise};
 pub use scaling::QuantFormat;
 pub use sd::{ProjectedClip, SdParts};
 pub use set::WeightSet;

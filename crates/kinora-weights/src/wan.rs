@@ -95,6 +95,12 @@ pub struct WanParts {
 }
 
 impl WanParts {
+    /// What widths and heights are multiples of, in pixels.
+    pub fn size_step(&self) -> usize {
+        let [_, rows, columns] = self.transformer.patch_size;
+        rows.max(columns) * self.vae.scale()
+    }
+
     /// Whether the model was made for a first and a last frame together.
     pub fn needs_last_frame(&self) -> bool {
         self.transformer.image_positions.is_some()
@@ -454,5 +460,12 @@ impl WanLayout {
     /// Bytes of all tensors.
     pub fn total_bytes(&self) -> u64 {
         self.component_bytes.iter().sum()
+    }
+
+    /// Bytes that are in memory at a time: of two denoisers the larger one.
+    pub fn resident_bytes(&self) -> u64 {
+        let first = self.bytes_of(WanComponent::Transformer);
+        let second = self.bytes_of(WanComponent::Transformer2);
+        self.total_bytes() - first.min(second)
     }
 }

@@ -56,6 +56,26 @@ impl Catalogue for FixedCatalogue {
         Some(if is_huge { u64::MAX } else { 1 })
     }
 
+    fn loras(&self) -> Vec<kinora_catalog::loras::LoraEntry> {
+        Vec::new()
+    }
+
+    fn lora(
+        &self,
+        _: &kinora_core::ModelId,
+        name: &str,
+    ) -> Result<kinora_core::PlannedLora, Problem> {
+        Err(Problem::new(Code::NotFound, format!("no LoRA {name}"), ""))
+    }
+
+    fn check_lora(
+        &self,
+        _: &kinora_core::ModelId,
+        name: &str,
+    ) -> Result<kinora_catalog::LoraReport, Problem> {
+        Err(Problem::new(Code::NotFound, format!("no LoRA {name}"), ""))
+    }
+
     fn hash_weights(&self, _: &PlannedModel) -> Result<Vec<WeightFile>> {
         let is_new = self
             .are_weights_new

@@ -1,6 +1,8 @@
 //! The columns of a list: which headings are known, and what their cells may hold.
 
-use kinora_core::{ImageFormat, ModelId, Priority, Request, Rng, Seed};
+use kinora_core::{
+    ImageFormat, LoraRequest, ModelId, PictureRef, Priority, Request, Rng, Sampler, Schedule, Seed,
+};
 
 /// What a column sets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,10 +48,30 @@ pub enum Setting {
     Format,
     /// Generator of the noise.
     Rng,
+    /// Picture to start from.
+    Image,
+    /// What of it is painted anew.
+    Mask,
+    /// How far the result may move away from it.
+    Strength,
+    /// Picture that a clip ends with.
+    EndImage,
+    /// LoRA names with weights: `style:0.8, ink`.
+    Lora,
+    /// Frames of a clip.
+    Frames,
+    /// Its length in seconds, instead.
+    Seconds,
+    /// Frames in a second.
+    Fps,
+    /// Step rule.
+    Sampler,
+    /// Spacing of the noise levels.
+    Schedule,
 }
 
 /// Headings as they are written in files, the usual one of each column first.
-const KNOWN: [(&str, Column); 20] = [
+const KNOWN: [(&str, Column); 33] = [
     ("prompt", Column::Prompt),
     ("negative", Column::Negative),
     ("negative_prompt", Column::Negative),
@@ -66,6 +88,19 @@ const KNOWN: [(&str, Column); 20] = [
     ("priority", Column::Setting(Setting::Priority)),
     ("format", Column::Setting(Setting::Format)),
     ("rng", Column::Setting(Setting::Rng)),
+    ("image", Column::Setting(Setting::Image)),
+    ("picture", Column::Setting(Setting::Image)),
+    ("mask", Column::Setting(Setting::Mask)),
+    ("strength", Column::Setting(Setting::Strength)),
+    ("end_image", Column::Setting(Setting::EndImage)),
+    ("lora", Column::Setting(Setting::Lora)),
+    ("loras", Column::Setting(Setting::Lora)),
+    ("frames", Column::Setting(Setting::Frames)),
+    ("seconds", Column::Setting(Setting::Seconds)),
+    ("fps", Column::Setting(Setting::Fps)),
+    ("sampler", Column::Setting(Setting::Sampler)),
+    ("schedule", Column::Setting(Setting::Schedule)),
+    ("scheduler", Column::Setting(Setting::Schedule)),
     ("output", Column::Output),
     ("output_name", Column::Output),
     ("name", Column::Output),
@@ -123,6 +158,7 @@ impl Column {
             Column::Negative => field == "negative_prompt",
             Column::Output => field == "output_name",
             Column::Setting(Setting::Size) => matches!(field, "width" | "height"),
+            Column::Setting(Setting::Lora) => field.starts_with("loras"),
             Column::Setting(setting) => setting.field() == field,
             Column::Variable(_) | Column::Comment => false,
         }
@@ -144,7 +180,22 @@ impl Setting {
             Setting::Priority => "priority",
             Setting::Format => "format",
             Setting::Rng => "rng",
+            Setting::Image => "image",
+            Setting::Mask => "mask",
+            Setting::Strength => "strength",
+            Setting::EndImage => "video.end_image",
+            Setting::Lora => "loras",
+            Setting::Frames => "video.frames",
+            Setting::Seconds => "video.seconds",
+            Setting::Fps => "video.fps",
+            Setting::Sampler => "sampler",
+            Setting::Schedule => "schedule",
         }
+    }
+
+    /// Whether its cells name pictures.
+    pub fn is_picture(self) -> bool {
+        matches!(self, Setting::Image | Setting::Mask | Setting::EndImage)
     }
 
     /// Puts a cell's text into a request; an empty one changes nothing.
@@ -178,6 +229,24 @@ impl Setting {
                 request.width = Some(width);
                 request.height = Some(height);
             }
+            Setting::Image => request.image = Some(parse_picture(text)?),
+            Setting::Mask => request.mask = Some(parse_picture(text)?),
+            Setting::EndImage => request.video.end_image = Some(parse_picture(text)?),
+            Setting::Strength => request.strength = Some(parse_real(text).ok_or("a number")?),
+            Setting::Lora => request.loras = parse_loras(text)?,
+            Setting::Frames => request.video.frames = Some(parse_u32(text).ok_or(WHOLE)?),
+            Setting::Seconds => request.video.seconds = Some(parse_real(text).ok_or("a number")?),
+            Setting::Fps => request.video.fps = Some(parse_u32(text).ok_or(WHOLE)?),
+            Setting::Sampler => {
+                let (sampler, schedule) =
+                    Sampler::from_name(text).ok_or("the name of a sampler, such as euler")?;
+                request.sampler = Some(sampler);
+                request.schedule = schedule.or(request.schedule);
+            }
+            Setting::Schedule => {
+                let schedule = Schedule::from_name(text);
+                request.schedule = Some(schedule.ok_or("the name of a schedule, such as karras")?);
+            }
             Setting::Steps => request.steps = Some(parse_u32(text).ok_or(WHOLE)?),
             Setting::Guidance => request.guidance = Some(parse_real(text).ok_or("a number")?),
             Setting::TrueCfg => request.true_cfg = Some(parse_real(text).ok_or("a number")?),
@@ -208,6 +277,29 @@ impl Setting {
         }
         Ok(())
     }
+}
+
+fn parse_picture(text: &str) -> Result<PictureRef, &'static str> {
+    let reason = "the name of a picture that came with the list, or asset: with an id";
+    text.parse().map_err(|_| reason)
+}
+
+/// Names with weights behind colons, separated by commas: `style:0.8, ink`.
+fn parse_loras(text: &str) -> Result<Vec<LoraRequest>, &'static str> {
+    text.split([',', ';'])
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let (name, weight) = match part.rsplit_once(':') {
+                Some((name, weight)) => (name, parse_real(weight)),
+                None => (part, Some(1.0)),
+            };
+            Ok(LoraRequest {
+                name: name.trim().to_owned(),
+                weight: weight.ok_or("names of LoRA files with weights, such as style:0.8")?,
+            })
+        })
+        .collect()
 }
 
 /// A whole number, also as spreadsheets write it: `4.0`, `4,0`.

@@ -41,6 +41,22 @@ pub struct Heading {
     pub column: Column,
 }
 
+impl Table {
+    /// Every cell that names a picture.
+    pub fn pictures_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        let is_picture = |heading: &Heading| match &heading.column {
+            Column::Setting(setting) => setting.is_picture(),
+            _ => false,
+        };
+        let places: Vec<bool> = self.columns.iter().map(is_picture).collect();
+        self.rows
+            .iter_mut()
+            .flat_map(|row| row.cells.iter_mut().enumerate())
+            .filter(move |(place, _)| places.get(*place).copied().unwrap_or(false))
+            .flat_map(|(_, values)| values)
+    }
+}
+
 /// One row. Its cells are in the order of the columns; missing ones are empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {

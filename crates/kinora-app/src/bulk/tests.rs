@@ -14,6 +14,8 @@ fn check_with(input: &BulkInput) -> Reading {
         now: &now,
         memory_available: None,
         memory_needed: &|_| 0,
+        picture: &|_| Err(Problem::new(kinora_core::Code::NotFound, "no picture", "")),
+        lora: &|_, _| Err(Problem::new(kinora_core::Code::NotFound, "no LoRA", "")),
         random_seed: &|| 77,
     };
     read(input, "a1b2c3d4", &context)

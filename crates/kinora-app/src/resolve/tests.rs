@@ -30,6 +30,8 @@ fn run(
             now: &now,
             memory_available: Some(64 * GIB),
             memory_needed: &memory_needed,
+            picture: &|_| Err(Problem::new(Code::NotFound, "no picture", "")),
+            lora: &|_, _| Err(Problem::new(Code::NotFound, "no LoRA", "")),
             random_seed: &|| 4_000_000_000,
         },
     )
@@ -601,6 +603,8 @@ fn an_empty_catalogue_and_numbers_that_are_none_are_refused() {
             now: &now,
             memory_available: None,
             memory_needed: &|_| u64::MAX,
+            picture: &|_| Err(Problem::new(Code::NotFound, "no picture", "")),
+            lora: &|_, _| Err(Problem::new(Code::NotFound, "no LoRA", "")),
             random_seed: &|| 1,
         };
         let problems = resolve(

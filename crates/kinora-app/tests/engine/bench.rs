@@ -143,6 +143,9 @@ pub fn work() -> Work {
             },
             prompt: "a hill".to_owned(),
             negative_prompt: String::new(),
+            source: None,
+            loras: Vec::new(),
+            video: None,
             size: Size {
                 width: 256,
                 height: 256,

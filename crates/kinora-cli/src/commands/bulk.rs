@@ -1,10 +1,13 @@
 //! `kinora bulk`: a list of prompts.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use kinora_app::{
     batches::{ContactSheet, TableFile},
-    bulk::{BulkCheck, BulkInput, Combine, ListFormat},
+    bulk::{self, BulkCheck, BulkInput, Combine, ListFormat},
     jobs::Submitted,
 };
 use kinora_core::{BatchId, JobId, JobState, Problems};
@@ -17,26 +20,39 @@ use crate::{
     exit, follow, text,
 };
 
-use super::{describe_estimate, exit_code, read_text, request, tell_notes};
+use super::{describe_estimate, exit_code, picture, read_text, request, tell_notes};
 
 /// Queues the pictures of a list and waits for them.
 ///
 /// # Errors
 /// Every bad row at once, a lost connection, Ctrl+C.
 pub async fn run(context: &Context, arguments: Bulk) -> Result<u8, Refusal> {
+    let text = read_text(&arguments.file)?;
+    let name = arguments.name.or_else(|| {
+        let name = arguments.file.file_name().filter(|name| *name != "-")?;
+        Some(name.to_string_lossy().into_owned())
+    });
+    let format = arguments.list_format.map(|format| match format {
+        args::ListFormat::Lines => ListFormat::Lines,
+        args::ListFormat::Csv => ListFormat::Csv,
+        args::ListFormat::Tsv => ListFormat::Tsv,
+        args::ListFormat::Jsonl => ListFormat::Jsonl,
+    });
+    // Pictures lie where the list says, seen from the list.
+    let folder = arguments.file.parent().unwrap_or(Path::new(""));
+    let mut pictures = BTreeMap::new();
+    for named in bulk::picture_names(&text, name.as_deref(), format) {
+        let path = folder.join(&named).to_string_lossy().into_owned();
+        if let Some(reference) = picture(context, Some(&path)).await? {
+            pictures.insert(named, reference);
+        }
+    }
     let input = BulkInput {
-        text: read_text(&arguments.file)?,
-        name: arguments.name.or_else(|| {
-            let name = arguments.file.file_name().filter(|name| *name != "-")?;
-            Some(name.to_string_lossy().into_owned())
-        }),
-        format: arguments.list_format.map(|format| match format {
-            args::ListFormat::Lines => ListFormat::Lines,
-            args::ListFormat::Csv => ListFormat::Csv,
-            args::ListFormat::Tsv => ListFormat::Tsv,
-            args::ListFormat::Jsonl => ListFormat::Jsonl,
-        }),
-        defaults: request(&arguments.look)?,
+        text,
+        name,
+        format,
+        pictures,
+        defaults: request(context, &arguments.look).await?,
         combine: match arguments.combine {
             Some(args::Combine::Zip) => Combine::Zip,
             Some(args::Combine::Product) | None => Combine::Product,
@@ -193,6 +209,7 @@ mod tests {
             format: Some(ListFormat::Tsv),
             defaults: Default::default(),
             combine: Combine::Zip,
+            pictures: BTreeMap::new(),
             rows_limit: None,
         };
         let wire = serde_json::to_value(&input).unwrap();

@@ -19,7 +19,7 @@ pub async fn run(context: &Context, arguments: Generate) -> Result<u8, Refusal> 
     };
     let request = Request {
         prompt,
-        ..request(&arguments.look)?
+        ..request(context, &arguments.look).await?
     };
     if arguments.dry_run {
         return preflight(context, &request).await;

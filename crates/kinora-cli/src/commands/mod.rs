@@ -15,17 +15,39 @@ pub mod sessions;
 use std::io::Read;
 
 use kinora_app::{bulk::decode_text, bytes::read_bounded, jobs::Note};
-use kinora_core::{Asset, Code, Job, JobState, Problem, Request};
+use kinora_core::{Asset, Code, Job, JobState, LoraRequest, PictureRef, Problem, Request};
 use serde_json::{Map, Value, json};
 
 use crate::{Context, args::Look, connection::Refusal, exit, text};
 
-/// A request from what `generate` and `bulk` were told; the prompt comes later.
+/// A request from what `generate` and `bulk` were told; the prompt comes later. Picture files are
+/// handed in.
 ///
 /// # Errors
-/// When an id is not one.
-pub fn request(look: &Look) -> Result<Request, Refusal> {
+/// When an id is not one, a file is no picture, or the connection is lost.
+pub async fn request(context: &Context, look: &Look) -> Result<Request, Refusal> {
     let mut members = Map::new();
+    let image = picture(context, look.image.as_deref()).await?;
+    let mask = picture(context, look.mask.as_deref()).await?;
+    let end_image = picture(context, look.end_image.as_deref()).await?;
+    let mut loras = Vec::new();
+    for lora in &look.lora {
+        loras.push(parse_lora(lora)?);
+    }
+    let mut clip = Map::new();
+    for (name, value) in [
+        ("frames", look.frames.map(|v| json!(v))),
+        ("seconds", look.seconds.map(|v| json!(v))),
+        ("fps", look.fps.map(|v| json!(v))),
+        ("end_image", end_image.map(|v| json!(v))),
+        ("cfg_2", look.cfg_2.map(|v| json!(v))),
+        ("low_share", look.low_share.map(|v| json!(v))),
+        ("shift", look.shift.map(|v| json!(v))),
+    ] {
+        if let Some(value) = value {
+            clip.insert(name.to_owned(), value);
+        }
+    }
     let mut set = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
             members.insert(name.to_owned(), value);
@@ -40,6 +62,13 @@ pub fn request(look: &Look) -> Result<Request, Refusal> {
     set("true_cfg", look.true_cfg.map(|v| json!(v)));
     set("seed", look.seed.map(|v| json!(kinora_core::Seed(v))));
     set("copies", look.copies.map(|v| json!(v)));
+    set("image", image.map(|v| json!(v)));
+    set("mask", mask.map(|v| json!(v)));
+    set("strength", look.strength.map(|v| json!(v)));
+    set("loras", (!loras.is_empty()).then(|| json!(loras)));
+    set("video", (!clip.is_empty()).then_some(Value::Object(clip)));
+    set("sampler", look.sampler.as_ref().map(|v| json!(v)));
+    set("schedule", look.schedule.as_ref().map(|v| json!(v)));
     set("rng", look.rng.as_ref().map(|v| json!(v)));
     set("format", look.format.as_ref().map(|v| json!(v)));
     set("output_name", look.output.as_ref().map(|v| json!(v)));
@@ -53,6 +82,55 @@ pub fn request(look: &Look) -> Result<Request, Refusal> {
         )
         .into()
     })
+}
+
+/// A picture that was named: `asset:` with an id, `input:` with a hash, or a file, which is handed
+/// in.
+///
+/// # Errors
+/// When the file is no picture, or the connection is lost.
+pub async fn picture(
+    context: &Context,
+    named: Option<&str>,
+) -> Result<Option<PictureRef>, Refusal> {
+    let Some(named) = named else {
+        return Ok(None);
+    };
+    if let Ok(reference) = named.parse() {
+        return Ok(Some(reference));
+    }
+    let path = std::path::Path::new(named);
+    let bytes = read_bounded(path).map_err(|error| {
+        Problem::new(
+            match error.kind() {
+                std::io::ErrorKind::NotFound => Code::NotFound,
+                _ => Code::Io,
+            },
+            format!("failed to read {}: {error}", path.display()),
+            "Name a PNG, JPEG or WebP file, or a picture of the gallery as asset: with its id.",
+        )
+    })?;
+    Ok(Some(context.connection.keep_input(bytes).await?.reference))
+}
+
+/// `style`, `style:0.8`.
+fn parse_lora(text: &str) -> Result<LoraRequest, Refusal> {
+    let (name, weight) = match text.rsplit_once(':') {
+        Some((name, weight)) => (name, weight.parse().ok()),
+        None => (text, Some(1.0)),
+    };
+    match weight {
+        Some(weight) => Ok(LoraRequest {
+            name: name.to_owned(),
+            weight,
+        }),
+        None => Err(Problem::in_field(
+            "lora",
+            format!("{text:?} does not end with a weight"),
+            "Write the name, a colon and a number: style:0.8.",
+        )
+        .into()),
+    }
 }
 
 /// Tells what `resolve` decided differently from what was asked.

@@ -19,7 +19,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use kinora_core::Family;
-use kinora_weights::ModelLayout;
+use kinora_weights::{ModelLayout, Parts};
 
 pub use self::{
     checkpoint::Checkpoint,
@@ -58,14 +58,14 @@ impl Pipeline {
         dtype: DType,
         on_load: &mut dyn FnMut(f32),
     ) -> Result<Self> {
-        match layout.family {
-            Family::Flux => Ok(Self::Flux(Box::new(FluxPipeline::open(
+        match (&layout.parts, layout.family) {
+            (Parts::Flux(_), _) => Ok(Self::Flux(Box::new(FluxPipeline::open(
                 layout, device, dtype, on_load,
             )?))),
-            Family::Sd1 | Family::Sd2 => Ok(Self::Sd(Box::new(SdPipeline::open(
+            (Parts::Sd(_), Family::Sdxl) => Ok(Self::Sdxl(Box::new(SdxlPipeline::open(
                 layout, device, dtype, on_load,
             )?))),
-            Family::Sdxl => Ok(Self::Sdxl(Box::new(SdxlPipeline::open(
+            (Parts::Sd(_), _) => Ok(Self::Sd(Box::new(SdPipeline::open(
                 layout, device, dtype, on_load,
             )?))),
         }

@@ -137,8 +137,7 @@ impl WanPipeline {
 
     /// Widths and heights must be multiples of it.
     pub fn size_step(&self) -> u32 {
-        let [_, rows, columns] = self.parts.transformer.patch_size;
-        (rows.max(columns) * self.parts.vae.scale()) as u32
+        self.parts.size_step() as u32
     }
 
     /// Frames of a clip are one more than a multiple of it.

@@ -4,6 +4,7 @@
 //! Not here: reading picture files; pixels come as 8-bit RGB.
 
 mod clip;
+pub mod crop;
 pub mod resample;
 
 pub use clip::ClipVision;

@@ -257,6 +257,9 @@ fn plan(model: &str, root: &Path) -> Plan {
         },
         prompt: "a hill".to_owned(),
         negative_prompt: String::new(),
+        source: None,
+        loras: Vec::new(),
+        video: None,
         size: Size {
             width: 128,
             height: 128,

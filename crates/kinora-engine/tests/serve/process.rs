@@ -176,6 +176,9 @@ pub fn plan(root: &Path, prompt: &str, steps: u32) -> Plan {
         },
         prompt: prompt.to_owned(),
         negative_prompt: String::new(),
+        source: None,
+        loras: Vec::new(),
+        video: None,
         size: Size {
             width: 64,
             height: 64,

@@ -40,6 +40,34 @@ impl Catalogue for OneModel {
         Some(if is_giant { 1 << 60 } else { 1 << 10 })
     }
 
+    fn loras(&self) -> Vec<kinora_app::models::LoraEntry> {
+        Vec::new()
+    }
+
+    fn lora(
+        &self,
+        _: &ModelId,
+        name: &str,
+    ) -> Result<kinora_core::PlannedLora, kinora_core::Problem> {
+        Err(kinora_core::Problem::new(
+            kinora_core::Code::NotFound,
+            format!("no LoRA {name}"),
+            "",
+        ))
+    }
+
+    fn check_lora(
+        &self,
+        _: &ModelId,
+        name: &str,
+    ) -> Result<kinora_app::models::LoraReport, kinora_core::Problem> {
+        Err(kinora_core::Problem::new(
+            kinora_core::Code::NotFound,
+            format!("no LoRA {name}"),
+            "",
+        ))
+    }
+
     fn hash_weights(
         &self,
         model: &PlannedModel,
@@ -68,6 +96,10 @@ fn one_model() -> OneModel {
         tags: vec![],
         source: ModelSource::BuiltIn,
         capabilities: Capabilities {
+            cfg_always: false,
+            strength: None,
+            video: None,
+            loras: false,
             modes: vec![Mode::TextToImage],
             size: SizeRule {
                 min: 64,

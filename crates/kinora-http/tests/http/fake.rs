@@ -115,6 +115,16 @@ impl Application for Fake {
         Box::pin(async move { Ok(self.0.api.sample(&schema)) })
     }
 
+    fn keep_input(&self, file: Bytes) -> BoxFuture<'_, Result<Value, Problems>> {
+        self.0
+            .asked
+            .lock()
+            .unwrap()
+            .push(("keep_input".to_owned(), json!(file.len())));
+        let schema = json!({ "$ref": "#/components/schemas/Input" });
+        Box::pin(async move { Ok(self.0.api.sample(&schema)) })
+    }
+
     fn find_media(&self, media: Media) -> BoxFuture<'_, Result<MediaFile, Problems>> {
         let found = self
             .0

@@ -34,6 +34,9 @@ pub fn recipe(prompt: &str) -> Recipe {
             },
             prompt: prompt.to_owned(),
             negative_prompt: String::new(),
+            source: None,
+            loras: Vec::new(),
+            video: None,
             size: Size {
                 width: 48,
                 height: 32,

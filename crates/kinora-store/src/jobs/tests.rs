@@ -27,6 +27,9 @@ fn plan(model: &str, prompt: &str) -> Plan {
         },
         prompt: prompt.into(),
         negative_prompt: String::new(),
+        source: None,
+        loras: Vec::new(),
+        video: None,
         size: Size {
             width: 64,
             height: 64,

@@ -27,6 +27,10 @@ export const commands = {
   models_list: { method: "GET", path: "/api/models", reads: "models", changes: [] },
   /** One model and what it can do. */
   models_get: { method: "GET", path: "/api/models/{id}", reads: "models", changes: [] },
+  /** Every LoRA file in the folder loras of the models folder. */
+  loras_list: { method: "GET", path: "/api/loras", reads: "models", changes: [] },
+  /** What of a LoRA file fits a model, before anything is run. */
+  loras_check: { method: "GET", path: "/api/models/{model}/lora-check", reads: "models", changes: [] },
   /** Checks a request and estimates its cost, without queueing anything. */
   jobs_preflight: { method: "POST", path: "/api/jobs/preflight", reads: null, changes: [] },
   /** Queues the pictures of one request. */
@@ -119,6 +123,8 @@ export interface CommandTypes {
   capabilities_get: { input: types.NoInput; output: types.StudioCapabilities };
   models_list: { input: types.NoInput; output: types.ModelList };
   models_get: { input: types.ModelRef; output: types.Model };
+  loras_list: { input: types.NoInput; output: types.LoraList };
+  loras_check: { input: types.LoraQuery; output: types.LoraCheck };
   jobs_preflight: { input: types.RequestInput; output: types.Preflight };
   jobs_submit: { input: types.RequestInput; output: types.Submitted };
   jobs_list: { input: types.JobQuery; output: types.JobPage };

@@ -174,6 +174,8 @@ export interface BulkInput {
   format?: ListFormat | null;
   /** Name of its file, or a title; also tells the format by its ending. */
   name?: string | null;
+  /** The pictures that cells name, by the name of their file. */
+  pictures?: Record<string, PictureRef>;
   /** How many rows the check answers with, at most 10,000. None: 1,000. */
   rows_limit?: number | null;
   /** The list itself. */
@@ -194,10 +196,14 @@ export interface BulkRow {
 
 /** What one model can do. */
 export interface Capabilities {
+  /** Whether that guidance is on without a negative prompt too. */
+  cfg_always?: boolean;
   /** Pictures per request. */
   copies: IntRange;
   /** Distilled guidance that goes into the network. None: the network has no such input. */
   guidance: FloatRange | null;
+  /** Whether it takes LoRA files. */
+  loras?: boolean;
   /** Kinds of work. */
   modes: Mode[];
   /** Longest prompt, in characters. */
@@ -210,6 +216,8 @@ export interface Capabilities {
   size: SizeRule;
   /** Denoising steps. */
   steps: IntRange;
+  /** How much of a run that starts from a picture is taken. None: that cannot be chosen. */
+  strength?: FloatRange | null;
   /** Length that the long text encoder pads or cuts a prompt to, in tokens. */
   text_tokens: number;
   /**
@@ -218,6 +226,8 @@ export interface Capabilities {
    * None: the model takes no negative prompt.
    */
   true_cfg: FloatRange | null;
+  /** What its clips can be. None: it makes pictures. */
+  video?: VideoRule | null;
 }
 
 /** What to delete. Exactly one of `hours`, `job` and `all` is set. */
@@ -238,6 +248,11 @@ export interface CleanupReport {
   caches: DiskUsage;
   /** Whether nothing was deleted because only the answer was wanted. */
   dry_run: boolean;
+  /**
+   * Pictures that were handed in, that no job and no result speaks of, and that nobody wanted
+   * for a day.
+   */
+  inputs: DiskUsage;
   /** Pictures that were in the trash. */
   trash: DiskUsage;
   /** Work files; the count is of jobs. */
@@ -252,6 +267,8 @@ export interface CleanupStatus {
   database: DiskUsage;
   /** Bytes free on the outputs folder's disk. */
   disk_free: number;
+  /** Pictures that were handed in. */
+  inputs: DiskUsage;
   /** Pictures of the gallery whose file is gone. */
   missing_files: number;
   /** Pictures in the gallery. */
@@ -354,6 +371,8 @@ export interface Device {
   /** Name for people. */
   name: string;
 }
+
+export type Digest = string;
 
 /** Files of one kind. */
 export interface DiskUsage {
@@ -491,8 +510,9 @@ export interface Failure {
  * - "sd1": Stable Diffusion 1.x: UNet, CLIP-L text, 4-channel KL VAE.
  * - "sd2": Stable Diffusion 2.x: the same with OpenCLIP-H text; some releases predict velocity.
  * - "sdxl": Stable Diffusion XL and its refiner: a larger UNet, CLIP-L and OpenCLIP-bigG text.
+ * - "wan": Wan 2.1 and 2.2: video transformers with UMT5 text; of some releases two share a run.
  */
-export type Family = "flux" | "sd1" | "sd2" | "sdxl";
+export type Family = "flux" | "sd1" | "sd2" | "sdxl" | "wan";
 
 /** What would make a second attempt succeed. */
 export type Fix = {
@@ -734,6 +754,74 @@ export interface LogQuery {
   search?: string | null;
 }
 
+/** What of a file fits a model. */
+export interface LoraCheck {
+  /** Tensors that are applied. */
+  applied: number;
+  /** The family that it was trained for. */
+  base: string | null;
+  /** Tensors for parts that this model does not have and that the file works well without. */
+  ignored: number;
+  /** Kinds of changes: `LoRA`, `LoHa`, `diff`. */
+  kinds: string[];
+  /** Ranks, ascending. */
+  ranks: number[];
+  /** Tensors in the file. */
+  tensors: number;
+  /** Tensors that are not applied, and why; the first 50. */
+  unmatched: UnmatchedTensor[];
+  /** How many are not applied. */
+  unmatched_count: number;
+}
+
+/** A file. */
+export interface LoraInfo {
+  /** The family that it was trained for, as far as its tensors tell. */
+  base: string | null;
+  /** Size of the file. */
+  bytes: number;
+  /** Why it cannot be used. */
+  fault: string | null;
+  /** How requests name it: its path below the folder, without its ending. */
+  name: string;
+  /** Ranks of its layers, ascending. */
+  ranks: number[];
+  /** Tensors in it. */
+  tensors: number;
+}
+
+/** Every file. */
+export interface LoraList {
+  /** Where they are put. */
+  folder: string;
+  /** By name. */
+  loras: LoraInfo[];
+}
+
+/** A file and the model that it shall change. */
+export interface LoraQuery {
+  /** The model. */
+  model: ModelId;
+  /** The file. */
+  name: string;
+}
+
+/** An adapter file that is wanted. */
+export interface LoraRequest {
+  /** Path below the folder of LoRA files, with `/` between its parts; its ending may be left out. */
+  name: string;
+  /** 1 is as it was trained, 0 nothing; negative weights take away. */
+  weight: number;
+}
+
+/** An adapter file that is wanted. */
+export interface LoraRequestInput {
+  /** Path below the folder of LoRA files, with `/` between its parts; its ending may be left out. */
+  name: string;
+  /** 1 is as it was trained, 0 nothing; negative weights take away. */
+  weight?: number;
+}
+
 /** Memory, in bytes. */
 export interface MemoryInfo {
   /** What programs could still get. */
@@ -771,8 +859,14 @@ export interface MetadataReading {
 /**
  * What kind of work is asked for.
  * - "text_to_image": A picture from a prompt.
+ * - "image_to_image": A picture from another one, changed as far as the strength says.
+ * - "inpaint": A picture in which what a mask covers is painted anew.
+ * - "edit": A picture from another one, changed as the prompt asks.
+ * - "control": A picture that follows the edges or depths of another one.
+ * - "text_to_video": A clip from a prompt.
+ * - "image_to_video": A clip that begins with a picture, and ends with one where one is given.
  */
-export type Mode = "text_to_image";
+export type Mode = "text_to_image" | "image_to_image" | "inpaint" | "edit" | "control" | "text_to_video" | "image_to_video";
 
 /** One model: what it is called, what it can do, whether it is here. */
 export interface Model {
@@ -920,10 +1014,14 @@ export interface PartComparison {
   part: string;
 }
 
+export type PictureRef = string;
+
 /** One picture, fully decided. */
 export interface Plan {
   /** Distilled guidance; None where the network has no such input. */
   guidance: number | null;
+  /** Adapters, in the order in which they were named. */
+  loras?: PlannedLora[];
   /** Kind of work. */
   mode: Mode;
   /** Model and files. */
@@ -944,8 +1042,10 @@ export interface Plan {
   schedule: Schedule;
   /** Seed of this very picture. */
   seed: Seed;
-  /** Pixels. */
+  /** Pixels that the network works on. */
   size: Size;
+  /** What it starts from besides words. */
+  source?: PlannedSource | null;
   /** Denoising steps. */
   steps: number;
   /** Length that the T5 side pads or cuts the prompt to, in tokens. */
@@ -954,12 +1054,16 @@ export interface Plan {
   true_cfg: number | null;
   /** [`PLAN_VERSION`] of the program that made it. */
   version: number;
+  /** What only clips have. None: a picture. */
+  video?: VideoPlan | null;
 }
 
 /** One picture, fully decided. */
 export interface PlanInput {
   /** Distilled guidance; None where the network has no such input. */
   guidance?: number | null;
+  /** Adapters, in the order in which they were named. */
+  loras?: PlannedLoraInput[];
   /** Kind of work. */
   mode: Mode;
   /** Model and files. */
@@ -980,8 +1084,10 @@ export interface PlanInput {
   schedule: Schedule;
   /** Seed of this very picture. */
   seed: Seed;
-  /** Pixels. */
+  /** Pixels that the network works on. */
   size: Size;
+  /** What it starts from besides words. */
+  source?: PlannedSource | null;
   /** Denoising steps. */
   steps: number;
   /** Length that the T5 side pads or cuts the prompt to, in tokens. */
@@ -990,6 +1096,36 @@ export interface PlanInput {
   true_cfg?: number | null;
   /** [`PLAN_VERSION`] of the program that made it. */
   version: number;
+  /** What only clips have. None: a picture. */
+  video?: VideoPlan | null;
+}
+
+/** An adapter of a plan, down to its file. */
+export interface PlannedLora {
+  /** Size in bytes. */
+  bytes: number;
+  /** Path below the folder of LoRA files, with `/` between its parts. */
+  name: string;
+  /** The file on this machine. Never leaves it: recipes carry an empty path. */
+  path?: string;
+  /** SHA-256 of the file; known at the latest when the file was loaded. */
+  sha256: Digest | null;
+  /** 1 is as it was trained. */
+  weight: number;
+}
+
+/** An adapter of a plan, down to its file. */
+export interface PlannedLoraInput {
+  /** Size in bytes. */
+  bytes: number;
+  /** Path below the folder of LoRA files, with `/` between its parts. */
+  name: string;
+  /** The file on this machine. Never leaves it: recipes carry an empty path. */
+  path?: string;
+  /** SHA-256 of the file; known at the latest when the file was loaded. */
+  sha256?: Digest | null;
+  /** 1 is as it was trained. */
+  weight: number;
 }
 
 /** The model of a plan, down to its files. */
@@ -1022,6 +1158,35 @@ export interface PlannedModelInput {
   variant: string;
   /** Weight files, by component. */
   weights: WeightFileInput[];
+}
+
+/** A picture of a plan: a file that is kept for as long as a job or a result speaks of it. */
+export interface PlannedPicture {
+  /** The result that it was, on this machine. Never leaves it: recipes carry none. */
+  asset?: AssetId | null;
+  /** Pixels of the file. */
+  height: number;
+  /** The file on this machine. Never leaves it: recipes carry an empty path. */
+  path?: string;
+  /** Its content. */
+  sha256: Digest;
+  /** Pixels of the file. */
+  width: number;
+}
+
+/** What a plan starts from besides words. */
+export interface PlannedSource {
+  /** The picture that a clip ends with. */
+  end_image?: PlannedPicture | null;
+  /** The picture. */
+  image: PlannedPicture;
+  /** Says what of the picture is painted anew: white is, black stays. None: all of it. */
+  mask?: PlannedPicture | null;
+  /**
+   * How much of the run is taken, above 0 up to 1: at 1 little is left of the picture. None:
+   * the network sees the picture beside its work and takes the whole run.
+   */
+  strength?: number | null;
 }
 
 /** The answer to "what would happen if I asked for this". */
@@ -1172,6 +1337,12 @@ export interface Request {
   guidance: number | null;
   /** Pixels. */
   height: number | null;
+  /** The picture to start from, to edit, or to begin a clip with. */
+  image: PictureRef | null;
+  /** Files of adapters, each with a weight. */
+  loras: LoraRequest[];
+  /** What of that picture is painted anew: white is, black stays. */
+  mask: PictureRef | null;
   /** None: the default model of the settings. */
   model: ModelId | null;
   /** What to keep away from, for models that can. */
@@ -1194,8 +1365,12 @@ export interface Request {
   session: SessionId | null;
   /** Denoising steps. */
   steps: number | null;
+  /** How much of the run is taken, above 0 up to 1: at 1 little is left of the picture. */
+  strength: number | null;
   /** Classifier-free guidance scale against the negative prompt. */
   true_cfg: number | null;
+  /** What only clips have. */
+  video: VideoOptions;
   /** Pixels. */
   width: number | null;
 }
@@ -1210,6 +1385,12 @@ export interface RequestInput {
   guidance?: number | null;
   /** Pixels. */
   height?: number | null;
+  /** The picture to start from, to edit, or to begin a clip with. */
+  image?: PictureRef | null;
+  /** Files of adapters, each with a weight. */
+  loras?: LoraRequestInput[];
+  /** What of that picture is painted anew: white is, black stays. */
+  mask?: PictureRef | null;
   /** None: the default model of the settings. */
   model?: ModelId | null;
   /** What to keep away from, for models that can. */
@@ -1232,8 +1413,12 @@ export interface RequestInput {
   session?: SessionId | null;
   /** Denoising steps. */
   steps?: number | null;
+  /** How much of the run is taken, above 0 up to 1: at 1 little is left of the picture. */
+  strength?: number | null;
   /** Classifier-free guidance scale against the negative prompt. */
   true_cfg?: number | null;
+  /** What only clips have. */
+  video?: VideoOptionsInput;
   /** Pixels. */
   width?: number | null;
 }
@@ -1640,6 +1825,14 @@ export interface TimingsInput {
   saving_ms?: number;
 }
 
+/** A tensor that is not applied. */
+export interface UnmatchedTensor {
+  /** Its name in the file. */
+  key: string;
+  /** Why. */
+  reason: string;
+}
+
 /**
  * Where a value came from, the strongest first.
  * - "flag": An option on the command line.
@@ -1668,6 +1861,75 @@ export interface VerifyRecipe {
   asset?: AssetId | null;
   /** What a picture carries inside. */
   recipe?: RecipeInput | null;
+}
+
+/** What may be asked of a clip. Everything may be left out. */
+export interface VideoOptions {
+  /** Guidance scale of the second expert; None: that of the first. */
+  cfg_2: number | null;
+  /** The picture that the clip ends with. */
+  end_image: PictureRef | null;
+  /** Frames in a second. */
+  fps: number | null;
+  /** Frames. */
+  frames: number | null;
+  /** Share of the steps that the second expert takes, 0 to 1. None: as the model says. */
+  low_share: number | null;
+  /** Length in seconds, instead of frames. */
+  seconds: number | null;
+  /** How far the times are shifted towards noise. None: as the model says. */
+  shift: number | null;
+}
+
+/** What may be asked of a clip. Everything may be left out. */
+export interface VideoOptionsInput {
+  /** Guidance scale of the second expert; None: that of the first. */
+  cfg_2?: number | null;
+  /** The picture that the clip ends with. */
+  end_image?: PictureRef | null;
+  /** Frames in a second. */
+  fps?: number | null;
+  /** Frames. */
+  frames?: number | null;
+  /** Share of the steps that the second expert takes, 0 to 1. None: as the model says. */
+  low_share?: number | null;
+  /** Length in seconds, instead of frames. */
+  seconds?: number | null;
+  /** How far the times are shifted towards noise. None: as the model says. */
+  shift?: number | null;
+}
+
+/** A clip, fully decided. */
+export interface VideoPlan {
+  /** Guidance scale of the second expert; None: that of the first. */
+  cfg_2?: number | null;
+  /** Frames in a second. */
+  fps: number;
+  /** Frames. */
+  frames: number;
+  /** Share of the steps that the second expert takes. None: as the model says. */
+  low_share?: number | null;
+  /** How far the times are shifted towards noise. None: as the model says. */
+  shift?: number | null;
+}
+
+/** Which clips a model makes. */
+export interface VideoRule {
+  /** Whether a picture can be given that the clip ends with. */
+  end_image?: boolean;
+  /**
+   * Whether two networks share the steps: then each has a guidance scale, and the share of the
+   * steps that the second takes can be chosen.
+   */
+  experts?: boolean;
+  /** Frames in a second. */
+  fps: IntRange;
+  /** Frames are one more than a multiple of this; others are rounded, and the user is told. */
+  frame_step: number;
+  /** Frames of a clip. */
+  frames: IntRange;
+  /** How far the times are shifted towards noise. None: that cannot be chosen. */
+  shift?: FloatRange | null;
 }
 
 /**

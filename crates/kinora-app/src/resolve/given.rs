@@ -1,0 +1,318 @@
+//! What a request brings besides words and numbers: pictures, LoRA files, the length of a clip.
+
+use kinora_core::{
+    Mode, Model, PlannedLora, PlannedPicture, PlannedSource, Request, VideoOptions, VideoPlan,
+    VideoRule,
+};
+
+use super::{Check, Context};
+
+/// The most adapters of one request.
+const MAX_LORAS: usize = 16;
+/// The strongest weight of an adapter, either way.
+const MAX_WEIGHT: f32 = 4.0;
+
+impl Check {
+    /// What kind of work it is: told by what is given and what the model can do.
+    pub(super) fn mode(&mut self, request: &Request, model: &Model, context: &Context<'_>) -> Mode {
+        let modes = &model.capabilities.modes;
+        let wanted: &[Mode] = match (&request.image, &request.mask) {
+            (Some(_), Some(_)) => &[Mode::Inpaint],
+            (Some(_), None) => &[
+                Mode::ImageToImage,
+                Mode::Edit,
+                Mode::Control,
+                Mode::ImageToVideo,
+            ],
+            (None, _) => &[Mode::TextToImage, Mode::TextToVideo],
+        };
+        if request.image.is_none() && request.mask.is_some() {
+            self.refuse(
+                "mask",
+                "there is a mask and no picture",
+                "Give the picture that the mask belongs to.",
+            );
+        }
+        if let Some(mode) = wanted.iter().find(|mode| modes.contains(mode)) {
+            return *mode;
+        }
+        let others: Vec<&str> = (context.models.iter())
+            .filter(|other| other.planned.is_some())
+            .filter(|other| {
+                let can = &other.model.capabilities.modes;
+                wanted.iter().any(|mode| can.contains(mode))
+            })
+            .map(|other| other.model.id.as_str())
+            .collect();
+        let instead = if others.is_empty() {
+            "Choose another model.".to_owned()
+        } else {
+            format!("Choose a model that can: {}.", others.join(", "))
+        };
+        let (field, reason) = match (&request.image, &request.mask) {
+            (Some(_), Some(_)) => (
+                "mask",
+                format!("{} cannot paint inside of a mask", model.name),
+            ),
+            (Some(_), None) if modes.contains(&Mode::Inpaint) => (
+                "mask",
+                format!("{} paints inside of a mask, and there is none", model.name),
+            ),
+            (Some(_), None) => (
+                "image",
+                format!("{} cannot start from a picture", model.name),
+            ),
+            (None, _) if modes.iter().any(|mode| mode.needs_image()) => (
+                "image",
+                format!("{} needs a picture to start from", model.name),
+            ),
+            (None, _) => (
+                "model",
+                format!("{} makes nothing from text alone", model.name),
+            ),
+        };
+        let hint = match field {
+            "image" if request.image.is_none() => "Drop a picture, or choose one of the gallery.",
+            "mask" if request.mask.is_none() => "Paint a mask over what shall change.",
+            _ => instead.as_str(),
+        };
+        self.refuse(field, reason, hint);
+        wanted[0]
+    }
+
+    /// The pictures, down to their files.
+    pub(super) fn source(
+        &mut self,
+        request: &Request,
+        model: &Model,
+        mode: Mode,
+        context: &Context<'_>,
+    ) -> Option<PlannedSource> {
+        let mut find = |field: &str, reference: &Option<_>| -> Option<PlannedPicture> {
+            match (context.picture)(reference.as_ref()?) {
+                Ok(picture) => Some(picture),
+                Err(mut problem) => {
+                    problem.field = Some(field.to_owned());
+                    self.problem(problem);
+                    None
+                }
+            }
+        };
+        let image = find("image", &request.image);
+        let mask = find("mask", &request.mask);
+        let end_image = find("video.end_image", &request.video.end_image);
+        let strength = self.strength(request, model, mode);
+        if end_image.is_some() {
+            let takes_end = (model.capabilities.video.as_ref()).is_some_and(|rule| rule.end_image);
+            if !takes_end || mode != Mode::ImageToVideo {
+                self.refuse(
+                    "video.end_image",
+                    format!("{} takes no picture to end with", model.name),
+                    "Leave it empty, or choose a model that takes a first and a last picture.",
+                );
+            }
+        }
+        Some(PlannedSource {
+            image: image?,
+            mask,
+            strength,
+            end_image,
+        })
+    }
+
+    fn strength(&mut self, request: &Request, model: &Model, mode: Mode) -> Option<f32> {
+        let range = model.capabilities.strength;
+        let is_used = matches!(mode, Mode::ImageToImage | Mode::Inpaint) && request.image.is_some();
+        match (range, is_used) {
+            (Some(range), true) => {
+                Some(self.real_number("strength", request.strength, range, range.default))
+            }
+            _ => {
+                if request.strength.is_some() {
+                    self.note(
+                        "strength",
+                        "the strength has no meaning here and was left out".to_owned(),
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    /// The clip's length and what only clips have.
+    pub(super) fn video(
+        &mut self,
+        request: &Request,
+        model: &Model,
+        mode: Mode,
+    ) -> Option<VideoPlan> {
+        let asked = &request.video;
+        let Some(rule) = model
+            .capabilities
+            .video
+            .as_ref()
+            .filter(|_| mode.is_video())
+        else {
+            if !asked.is_empty() {
+                self.refuse(
+                    "video",
+                    format!("{} makes pictures, not clips", model.name),
+                    "Leave the clip's settings empty, or choose a model that makes clips.",
+                );
+            }
+            return None;
+        };
+        let fps = self.whole_number("video.fps", asked.fps, rule.fps, rule.fps.default);
+        let frames = self.frames(asked, rule, fps);
+        let only_experts = |check: &mut Self, field: &str, value: Option<f32>| {
+            if value.is_some() && !rule.experts {
+                check.refuse(
+                    field,
+                    format!("{} has one network for all steps", model.name),
+                    "Leave it empty.",
+                );
+            }
+            value
+        };
+        let cfg_2 = only_experts(self, "video.cfg_2", asked.cfg_2);
+        let low_share = only_experts(self, "video.low_share", asked.low_share);
+        if let (Some(scale), Some(range)) = (cfg_2, model.capabilities.true_cfg) {
+            self.real_number("video.cfg_2", Some(scale), range, range.default);
+        }
+        if low_share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+            self.refuse(
+                "video.low_share",
+                "the share of the second network is not from 0 to 1",
+                "Use 0.6 if in doubt.",
+            );
+        }
+        let shift = match (rule.shift, asked.shift) {
+            (Some(range), asked) => asked
+                .map(|shift| self.real_number("video.shift", Some(shift), range, range.default)),
+            (None, None) => None,
+            (None, Some(_)) => {
+                self.refuse(
+                    "video.shift",
+                    format!("the times of {} cannot be shifted", model.name),
+                    "Leave it empty.",
+                );
+                None
+            }
+        };
+        Some(VideoPlan {
+            frames,
+            fps,
+            cfg_2,
+            low_share,
+            shift,
+        })
+    }
+
+    /// Frames, from frames or seconds, brought to the model's rule.
+    fn frames(&mut self, asked: &VideoOptions, rule: &VideoRule, fps: u32) -> u32 {
+        let wanted = match (asked.frames, asked.seconds) {
+            (Some(_), Some(_)) => {
+                self.refuse(
+                    "video.seconds",
+                    "both frames and seconds are given",
+                    "Give one of them.",
+                );
+                return rule.frames.default;
+            }
+            (Some(frames), None) => frames,
+            (None, Some(seconds)) if seconds.is_finite() && seconds > 0.0 => {
+                (f64::from(seconds) * f64::from(fps)).round().min(1e6) as u32
+            }
+            (None, Some(_)) => {
+                self.refuse(
+                    "video.seconds",
+                    "a clip's length is a number of seconds above 0",
+                    "Use 3 if in doubt.",
+                );
+                return rule.frames.default;
+            }
+            (None, None) => return rule.frames.default,
+        };
+        // A length in seconds is about right anyway; the rule has its own last word.
+        let wanted = match asked.seconds {
+            Some(_) => wanted.clamp(rule.frames.min, rule.frames.max),
+            None => self.whole_number(
+                "video.frames",
+                Some(wanted),
+                rule.frames,
+                rule.frames.default,
+            ),
+        };
+        let step = rule.frame_step.max(1);
+        let largest = (rule.frames.max.saturating_sub(1)) / step * step + 1;
+        let rounded = ((wanted.saturating_sub(1) + step / 2) / step * step + 1).min(largest);
+        if rounded != wanted && asked.frames.is_some() {
+            self.note(
+                "video.frames",
+                format!("the clip has {rounded} frames: one more than a multiple of {step}"),
+            );
+        }
+        rounded
+    }
+
+    /// LoRA files, each once, with sensible weights.
+    pub(super) fn loras(
+        &mut self,
+        request: &Request,
+        model: &Model,
+        context: &Context<'_>,
+    ) -> Vec<PlannedLora> {
+        if request.loras.is_empty() {
+            return Vec::new();
+        }
+        if !model.capabilities.loras {
+            self.refuse(
+                "loras",
+                format!("{} takes no LoRA files", model.name),
+                "Leave them out, or choose a model that takes them.",
+            );
+            return Vec::new();
+        }
+        if request.loras.len() > MAX_LORAS {
+            self.refuse(
+                "loras",
+                format!("there are {} LoRA files", request.loras.len()),
+                format!("Use at most {MAX_LORAS}."),
+            );
+            return Vec::new();
+        }
+        let mut loras: Vec<PlannedLora> = Vec::new();
+        for (place, asked) in request.loras.iter().enumerate() {
+            let field = format!("loras[{place}]");
+            // NaN is in no range.
+            if !(-MAX_WEIGHT..=MAX_WEIGHT).contains(&asked.weight) {
+                self.refuse(
+                    &field,
+                    format!(
+                        "the weight {} of {} is not possible",
+                        asked.weight, asked.name
+                    ),
+                    format!(
+                        "Use a weight from -{MAX_WEIGHT} to {MAX_WEIGHT}; 1 is as it was trained."
+                    ),
+                );
+            }
+            match (context.lora)(&model.id, &asked.name) {
+                Ok(lora) if loras.iter().any(|other| other.name == lora.name) => self.refuse(
+                    &field,
+                    format!("{} is named twice", lora.name),
+                    "Name it once, with the weight that you want.",
+                ),
+                Ok(lora) => loras.push(PlannedLora {
+                    weight: asked.weight,
+                    ..lora
+                }),
+                Err(mut problem) => {
+                    problem.field = Some(field);
+                    self.problem(problem);
+                }
+            }
+        }
+        loras
+    }
+}

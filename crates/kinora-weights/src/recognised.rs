@@ -1,0 +1,159 @@
+//! A recognised model of any family, for those who need no more of it than its files, its sizes and
+//! its memory. Whoever computes with it matches on the family.
+
+use std::path::{Path, PathBuf};
+
+use kinora_core::{Family, WeightFile};
+
+use crate::{
+    Component, ModelLayout, Network, Parts, Result, detect,
+    layout::base_folder,
+    lora::{LoraComponent, LoraTargets},
+    memory::{self, Estimate},
+    wan::{WanComponent, WanLayout, detect_wan, is_wan},
+};
+
+/// A recognised model. Headers and configurations were read and agree; no tensor was.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Recognised {
+    /// Makes pictures: FLUX.1 and Stable Diffusion.
+    Pictures(Box<ModelLayout>),
+    /// Wan.
+    Wan(Box<WanLayout>),
+}
+
+/// Recognises a model of any family, in a folder or a file.
+pub fn recognise(root: &Path) -> Result<Recognised> {
+    if is_wan(root) {
+        return Ok(Recognised::Wan(Box::new(detect_wan(root)?)));
+    }
+    Ok(Recognised::Pictures(Box::new(detect(root)?)))
+}
+
+/// What a run is asked for, as far as it takes memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunSize {
+    /// Width and height in pixels.
+    pub size: (u32, u32),
+    /// Frames; 1 for pictures.
+    pub frames: u32,
+    /// Length of the long text side, in tokens.
+    pub text_tokens: usize,
+    /// Pictures that go through the network together.
+    pub batch: usize,
+    /// Bytes of one number of an activation.
+    pub bytes_per_number: u64,
+}
+
+impl Recognised {
+    /// The folder or file that was recognised.
+    pub fn root(&self) -> &Path {
+        match self {
+            Self::Pictures(layout) => &layout.root,
+            Self::Wan(layout) => &layout.root,
+        }
+    }
+
+    /// Architecture.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Pictures(layout) => layout.family,
+            Self::Wan(_) => Family::Wan,
+        }
+    }
+
+    /// Release of the architecture.
+    pub fn variant(&self) -> &str {
+        match self {
+            Self::Pictures(layout) => &layout.variant,
+            Self::Wan(layout) => &layout.variant,
+        }
+    }
+
+    /// Weight files; their hashes are not known yet.
+    pub fn weights(&self) -> &[WeightFile] {
+        match self {
+            Self::Pictures(layout) => &layout.weights,
+            Self::Wan(layout) => &layout.weights,
+        }
+    }
+
+    /// Where a weight file of this model lies.
+    pub fn weight_path(&self, file: &WeightFile) -> PathBuf {
+        base_folder(self.root()).join(&file.file)
+    }
+
+    /// Bytes of all tensors.
+    pub fn total_bytes(&self) -> u64 {
+        match self {
+            Self::Pictures(layout) => layout.total_bytes(),
+            Self::Wan(layout) => layout.total_bytes(),
+        }
+    }
+
+    /// What widths and heights are multiples of, in pixels.
+    pub fn size_step(&self) -> u32 {
+        match self {
+            Self::Pictures(layout) => layout.parts.size_step() as u32,
+            Self::Wan(layout) => layout.parts.size_step() as u32,
+        }
+    }
+
+    /// Longest prompt that the text side was made for, in tokens, where its tokenizer tells.
+    pub fn max_text_tokens(&self) -> Option<usize> {
+        match self {
+            Self::Pictures(layout) => layout.max_text_tokens,
+            Self::Wan(_) => None,
+        }
+    }
+
+    /// The layers that adapters may change.
+    pub fn lora_targets(&self) -> Result<LoraTargets> {
+        let mut targets = LoraTargets::new();
+        match self {
+            Self::Pictures(layout) => {
+                let network = match &layout.parts {
+                    Parts::Flux(parts) => Network::Flux(parts.transformer.clone()),
+                    Parts::Sd(parts) => Network::Unet(parts.unet.clone()),
+                };
+                targets.add_denoiser(&network, &layout.open(Component::Transformer)?);
+                for (component, part) in [
+                    (Component::TextEncoder, LoraComponent::TextEncoder),
+                    (Component::TextEncoder2, LoraComponent::TextEncoder2),
+                ] {
+                    if layout.bytes_of(component) > 0 {
+                        targets.add_component(part, &layout.open(component)?);
+                    }
+                }
+            }
+            Self::Wan(layout) => {
+                let network = Network::Wan(layout.parts.transformer.clone());
+                targets.add_denoiser(&network, &layout.open(WanComponent::Transformer)?);
+            }
+        }
+        Ok(targets)
+    }
+
+    /// What a run of this size needs.
+    pub fn estimate(&self, run: RunSize) -> Estimate {
+        match self {
+            Self::Pictures(layout) => memory::estimate(
+                layout,
+                run.size,
+                run.text_tokens,
+                run.batch,
+                run.bytes_per_number,
+            ),
+            Self::Wan(layout) => {
+                let clip = (layout.parts).estimate(run.size, run.frames, run.bytes_per_number);
+                Estimate {
+                    weights: layout.resident_bytes(),
+                    activations: clip.activations,
+                    // Clips are decoded in order and never whole.
+                    decode: clip.decode,
+                    tiled_decode: clip.decode,
+                }
+            }
+        }
+    }
+}
