@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use kinora_core::{Asset, AssetId, BatchId, Code, ImageFormat, JobId, Problem};
+use kinora_core::{Asset, AssetId, BatchId, Code, FileFormat, ImageFormat, JobId, Problem};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
@@ -25,7 +25,7 @@ pub struct MediaFile {
     /// Where.
     pub path: PathBuf,
     /// Its format.
-    pub format: ImageFormat,
+    pub format: FileFormat,
     /// File name for whoever saves it.
     pub name: String,
     /// What changes when the content does; None: the file is written anew in place.
@@ -65,7 +65,7 @@ pub async fn find_thumbnail(app: &Arc<App>, id: AssetId, longest: u32) -> Result
     let version = format!("{}-{longest}", asset.sha256);
     let file = MediaFile {
         path: app.config().thumbnails_dir().join(format!("{version}.jpg")),
-        format: ImageFormat::Jpeg,
+        format: ImageFormat::Jpeg.into(),
         name: format!("{id}-{longest}.jpg"),
         version: Some(version),
     };
@@ -98,7 +98,7 @@ pub fn find_preview(app: &App, id: JobId) -> Result<MediaFile> {
     }
     Ok(MediaFile {
         path,
-        format: ImageFormat::Jpeg,
+        format: ImageFormat::Jpeg.into(),
         name: format!("preview-{id}.jpg"),
         version: None,
     })
@@ -117,7 +117,7 @@ pub fn find_sheet(app: &App, id: BatchId) -> Result<MediaFile> {
     }
     Ok(MediaFile {
         path,
-        format: ImageFormat::Jpeg,
+        format: ImageFormat::Jpeg.into(),
         name: format!("contact-sheet-{id}.jpg"),
         version: None,
     })

@@ -28,7 +28,7 @@ pub mod seed;
 pub mod session;
 pub mod time;
 
-pub use asset::{Artifact, Asset, AssetKind, ImageFormat};
+pub use asset::{Artifact, Asset, AssetKind, FileFormat, ImageFormat};
 pub use backend::{Backend, BoxFuture, Outcome, Watch, Work};
 pub use capabilities::{Capabilities, FloatRange, IntRange, Mode, SizePreset, SizeRule};
 pub use clip::{ClipFormat, ClipInfo, FrameRate};

@@ -74,11 +74,12 @@ pub fn write_picture(path: &Path, plan: &Plan) -> std::io::Result<Artifact> {
     let digest = Sha256::digest(&bytes);
     Ok(Artifact {
         kind: AssetKind::Image,
-        format: plan.output.format,
+        format: plan.output.format.into(),
         width: plan.size.width,
         height: plan.size.height,
         bytes: bytes.len() as u64,
         sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        clip: None,
         recipe: Recipe {
             recipe: RECIPE_VERSION,
             kinora: env!("CARGO_PKG_VERSION").into(),
