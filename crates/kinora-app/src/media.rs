@@ -7,7 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use kinora_core::{Asset, AssetId, BatchId, Code, FileFormat, ImageFormat, JobId, Problem};
+use kinora_core::{
+    Asset, AssetId, AssetKind, BatchId, Code, FileFormat, ImageFormat, JobId, Problem,
+};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
@@ -75,15 +77,22 @@ pub async fn find_thumbnail(app: &Arc<App>, id: AssetId, longest: u32) -> Result
     let source = find_file(app, &asset).await?;
     let permit = MAKERS.acquire().await.map_err(Error::internal)?;
     let target = file.path.clone();
-    let made = spawn_blocking(move || make_thumbnail(&source, &target, longest)).await;
+    let kind = asset.kind;
+    let made = spawn_blocking(move || make_thumbnail(&source, &target, kind, longest)).await;
     drop(permit);
     made.map_err(Error::internal)??;
     Ok(file)
 }
 
-fn make_thumbnail(source: &Path, target: &Path, longest: u32) -> Result<()> {
-    let bytes = read_bounded(source).map_err(|e| Error::io("read", source, &e))?;
-    let small = kinora_media::thumbnail(&bytes, longest)?;
+/// Of a clip the first picture.
+fn make_thumbnail(source: &Path, target: &Path, kind: AssetKind, longest: u32) -> Result<()> {
+    let small = match kind {
+        AssetKind::Image => {
+            let bytes = read_bounded(source).map_err(|e| Error::io("read", source, &e))?;
+            kinora_media::thumbnail(&bytes, longest)?
+        }
+        AssetKind::Video => kinora_media::clip_thumbnail(source, longest)?,
+    };
     write_whole(target, &small).map_err(|e| Error::io("write", target, &e))
 }
 

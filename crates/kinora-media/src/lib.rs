@@ -31,7 +31,7 @@ pub use metadata::{
     read_metadata, read_settings_text, read_texts, write_infotext,
 };
 pub use sheet::{ContactSheet, SheetStyle};
-pub use thumbnail::{THUMBNAIL_SIZES, thumbnail};
+pub use thumbnail::{THUMBNAIL_SIZES, clip_thumbnail, thumbnail};
 pub use video::{
     CLIP_QUALITY, ClipProbe, ClipSpec, ClipWriter, FrameSpool, MAX_FRAMES, SoundSpec, detect_clip,
     frame_at, poster, probe_clip,

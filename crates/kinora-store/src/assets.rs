@@ -1,11 +1,11 @@
-//! Assets: stored pictures, and the full-text index that finds them.
+//! Assets: stored pictures and clips, and the full-text index that finds them.
 //!
 //! An asset is written unpublished, with the name under which its file waits and the name that it
 //! will have. Nothing but the queue's publication sees it until it is published, in the transaction
 //! that ends its job.
 
 use kinora_core::{
-    Artifact, Asset, AssetId, BatchId, JobId, ModelId, Recipe, SessionId, Timestamp,
+    Artifact, Asset, AssetId, AssetKind, BatchId, JobId, ModelId, Recipe, SessionId, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
@@ -79,6 +79,29 @@ AFTER UPDATE OF published, path, trashed_at, session, batch ON assets WHEN NEW.p
 END;
 ";
 
+/// Clips: what they are beyond their size, as JSON, and the kind among the words of the index. The
+/// last statement writes the index anew.
+pub(crate) const V2: &str = "
+ALTER TABLE assets ADD COLUMN clip TEXT;
+DROP TRIGGER assets_text_update;
+CREATE TRIGGER assets_text_update
+AFTER UPDATE OF published, path, trashed_at, session, batch ON assets WHEN NEW.published = 1 BEGIN
+    DELETE FROM assets_text WHERE rowid = OLD.seq AND OLD.published = 1;
+    INSERT INTO assets_text (rowid, prompt, model, seed, file, facets) VALUES (
+        NEW.seq, replace(NEW.prompt, char(0xE000), ' '),
+        NEW.model_name || ' '
+            || (SELECT json_extract(json, '$.name') FROM planned_models WHERE id = NEW.model),
+        NEW.seed, replace(NEW.path, char(0xE000), ' '),
+        char(0xE000) || CASE WHEN NEW.trashed_at IS NULL THEN 'live' ELSE 'trashed' END
+            || ' ' || char(0xE000) || 'k' || NEW.kind
+            || ' ' || char(0xE000) || 'm' || hex(NEW.model_name)
+            || coalesce(' ' || char(0xE000) || 's' || hex(NEW.session), '')
+            || coalesce(' ' || char(0xE000) || 'b' || hex(NEW.batch), '')
+    );
+END;
+UPDATE assets SET published = published WHERE published = 1;
+";
+
 /// A result to be stored.
 pub(crate) struct NewAsset<'a> {
     pub job: JobId,
@@ -97,9 +120,10 @@ pub(crate) fn add(tx: &Transaction<'_>, new: NewAsset<'_>, now: Timestamp) -> Re
     let id = AssetId::new();
     tx.prepare_cached(
         "INSERT INTO assets (id, job, batch, session, kind, format, path, staging, published,
-             width, height, bytes, sha256, model, recipe, prompt, model_name, seed, created_at)
+             width, height, bytes, sha256, model, recipe, prompt, model_name, seed, created_at,
+             clip)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-             ?18)",
+             ?18, ?19)",
     )?
     .execute(params![
         id.key(),
@@ -120,6 +144,7 @@ pub(crate) fn add(tx: &Transaction<'_>, new: NewAsset<'_>, now: Timestamp) -> Re
         model.id.as_str(),
         recipe.plan.seed.to_string(),
         now.0,
+        new.artifact.clip.as_ref().map(codec::to_json).transpose()?,
     ])?;
     Ok(id)
 }
@@ -245,6 +270,8 @@ pub struct AssetFilter {
     /// Words, or beginnings of words, that all occur in the prompt, the model's name, the seed or
     /// the file's path.
     pub search: Option<String>,
+    /// Only of this kind.
+    pub kind: Option<AssetKind>,
     /// Only of this model.
     pub model: Option<ModelId>,
     /// Only of this session.
@@ -342,7 +369,8 @@ impl AssetFilter {
     /// The filter as a condition that an index of the table serves, when there is one. Its parameter
     /// is the batch or the session.
     fn to_plain(&self) -> Option<&'static str> {
-        if self.is_trashed || self.model.is_some() || self.words().next().is_some() {
+        let has_facet = self.is_trashed || self.kind.is_some() || self.model.is_some();
+        if has_facet || self.words().next().is_some() {
             return None;
         }
         match (self.batch, self.session) {
@@ -356,6 +384,11 @@ impl AssetFilter {
     /// The filter as an FTS5 query.
     fn to_match(&self) -> String {
         let mut words = vec![if self.is_trashed { "trashed" } else { "live" }.to_owned()];
+        match self.kind {
+            None => {}
+            Some(AssetKind::Image) => words.push("kimage".to_owned()),
+            Some(AssetKind::Video) => words.push("kvideo".to_owned()),
+        }
         if let Some(model) = &self.model {
             words.push(format!("m{}", hex(model.as_str().as_bytes())));
         }
@@ -406,6 +439,7 @@ fn bare_asset(row: &Row<'_>) -> rusqlite::Result<Asset> {
         height: row.get("height")?,
         bytes: codec::natural(row, "bytes")?,
         sha256: row.get("sha256")?,
+        clip: codec::optional_json(row, "clip")?,
         recipe: codec::json(row, "recipe")?,
         created_at: Timestamp(row.get("created_at")?),
         trashed_at: row.get::<_, Option<i64>>("trashed_at")?.map(Timestamp),

@@ -13,7 +13,9 @@ pub(crate) const APPLICATION_ID: i64 = 0x4b6e_7261;
 
 /// One step per format. Each is the list of its tables' parts, in an order in which every table
 /// comes after those that it refers to.
-const STEPS: &[&[&str]] = &[&[
+const STEPS: &[&[&str]] = &[FIRST, &[assets::V2]];
+
+const FIRST: &[&str] = &[
     settings::V1,
     flags::V1,
     planned_models::V1,
@@ -26,7 +28,7 @@ const STEPS: &[&[&str]] = &[&[
     assets::V1,
     trash::V1,
     timings::V1,
-]];
+];
 
 /// The newest format.
 pub(crate) fn known() -> i64 {

@@ -243,6 +243,10 @@ impl Movie {
             (ClipFormat::Mp4, "av1") => ClipFormat::Mp4Av1,
             (format, _) => format,
         };
+        let rate = match format {
+            ClipFormat::Gif => rate_by_time(frames, duration_ms, 10),
+            _ => rate,
+        };
         Ok(ClipProbe {
             format,
             width,
@@ -426,14 +430,7 @@ fn probe_webp<R: Read + Seek>(file: &mut R) -> io::Result<Result<ClipProbe>> {
     if frames == 0 {
         return Ok(Err(Error::damaged("the WebP has no pictures")));
     }
-    let per_second = frames as f64 * 1000.0 / duration_ms.max(1) as f64;
-    // Durations are whole milliseconds: a rate that is nearly whole was whole.
-    let whole = per_second.round();
-    let is_whole = whole >= 1.0 && rate_is_near(whole, frames, duration_ms);
-    let rate = match is_whole {
-        true => FrameRate::whole(whole as u32),
-        false => FrameRate::from_f64(per_second.clamp(0.01, 1000.0)).unwrap_or(FrameRate::whole(1)),
-    };
+    let rate = rate_by_time(frames, duration_ms, 1);
     Ok(Ok(ClipProbe {
         format: ClipFormat::AnimatedWebp,
         width,
@@ -448,8 +445,16 @@ fn probe_webp<R: Read + Seek>(file: &mut R) -> io::Result<Result<ClipProbe>> {
     }))
 }
 
-fn rate_is_near(rate: f64, frames: u64, duration_ms: u64) -> bool {
-    (frames as f64 * 1000.0 / rate - duration_ms as f64).abs() <= 1.0
+/// The rate of pictures whose durations are counted in units of so many milliseconds: one that is
+/// whole within half a unit was whole.
+fn rate_by_time(frames: u64, duration_ms: u64, unit_ms: u64) -> FrameRate {
+    let per_second = frames as f64 * 1000.0 / duration_ms.max(1) as f64;
+    let whole = per_second.round();
+    let exact_ms = frames as f64 * 1000.0 / whole.max(1.0);
+    if whole >= 1.0 && (exact_ms - duration_ms as f64).abs() <= unit_ms as f64 / 2.0 {
+        return FrameRate::whole(whole.min(1000.0) as u32);
+    }
+    FrameRate::from_f64(per_second.clamp(0.01, 1000.0)).unwrap_or(FrameRate::whole(1))
 }
 
 fn webp_frame(file: File, index: u64) -> Result<Picture> {
