@@ -445,3 +445,160 @@ fn bare_asset(row: &Row<'_>) -> rusqlite::Result<Asset> {
         trashed_at: row.get::<_, Option<i64>>("trashed_at")?.map(Timestamp),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use kinora_core::{
+        ClipFormat, ClipInfo, Family, FrameRate, ImageFormat, Mode, OutputPlan, Plan, PlannedModel,
+        Rng, Sampler, Schedule, Seed, Size,
+    };
+
+    use super::*;
+    use crate::migrations;
+
+    fn artifact(name: &str, clip: Option<ClipInfo>) -> Artifact {
+        let is_clip = clip.is_some();
+        Artifact {
+            kind: if is_clip {
+                AssetKind::Video
+            } else {
+                AssetKind::Image
+            },
+            format: if is_clip {
+                ClipFormat::AnimatedWebp.into()
+            } else {
+                ImageFormat::Webp.into()
+            },
+            width: 64,
+            height: 32,
+            bytes: 9,
+            sha256: "0".repeat(64),
+            clip,
+            recipe: Recipe {
+                recipe: 1,
+                kinora: "0.1.0".into(),
+                plan: Plan {
+                    version: kinora_core::plan::PLAN_VERSION,
+                    numerics: "1".into(),
+                    mode: Mode::TextToImage,
+                    model: PlannedModel {
+                        id: ModelId::new("m"),
+                        name: "M".into(),
+                        family: Family::Flux,
+                        variant: "schnell".into(),
+                        root: Default::default(),
+                        weights: Vec::new(),
+                    },
+                    prompt: name.into(),
+                    negative_prompt: String::new(),
+                    size: Size {
+                        width: 64,
+                        height: 32,
+                    },
+                    steps: 4,
+                    guidance: None,
+                    true_cfg: None,
+                    seed: Seed(7),
+                    rng: Rng::Cpu,
+                    text_tokens: 64,
+                    sampler: Sampler::Euler,
+                    schedule: Schedule::FlowMatch,
+                    output: OutputPlan {
+                        stem: name.into(),
+                        format: ImageFormat::Webp,
+                    },
+                },
+                device: "cpu".into(),
+                dtype: "f32".into(),
+                timings: None,
+                created_at: None,
+            },
+        }
+    }
+
+    fn store(db: &mut Connection, artifact: &Artifact) -> AssetId {
+        let tx = db.transaction().unwrap();
+        let path = artifact.recipe.plan.prompt.clone();
+        let new = NewAsset {
+            job: JobId::new(),
+            batch: None,
+            session: None,
+            artifact,
+            path: &path,
+            staging: ".part",
+        };
+        let id = add(&tx, new, Timestamp(1)).unwrap();
+        publish(&tx, id).unwrap();
+        tx.commit().unwrap();
+        id
+    }
+
+    fn database() -> Connection {
+        let db = Connection::open_in_memory().unwrap();
+        // These assets have no jobs.
+        db.pragma_update(None, "foreign_keys", false).unwrap();
+        db
+    }
+
+    #[test]
+    fn clips_and_pictures_are_told_apart_and_kept_whole() {
+        let mut db = database();
+        migrations::apply(&mut db, 0).unwrap();
+        let clip = ClipInfo {
+            frames: 81,
+            rate: FrameRate::whole(16),
+            duration_ms: 5063,
+            has_sound: true,
+            codec: "webp".into(),
+        };
+        let picture = store(&mut db, &artifact("fox one", None));
+        let video = store(&mut db, &artifact("fox two", Some(clip.clone())));
+        let find = |kind, search: Option<&str>| {
+            let filter = AssetFilter {
+                kind,
+                search: search.map(str::to_owned),
+                ..AssetFilter::default()
+            };
+            let page = Page::first(100);
+            let listed = list(&db, &filter, AssetSort::Oldest, page).unwrap();
+            listed.rows.iter().map(|row| row.id).collect::<Vec<_>>()
+        };
+        assert_eq!(find(None, None), [picture, video]);
+        assert_eq!(find(Some(AssetKind::Image), None), [picture]);
+        assert_eq!(find(Some(AssetKind::Video), Some("fox")), [video]);
+        assert!(find(Some(AssetKind::Video), Some("one")).is_empty());
+        let page = Page::first(100);
+        let all = list(&db, &AssetFilter::default(), AssetSort::Oldest, page).unwrap();
+        assert_eq!(all.rows[0].clip, None);
+        assert_eq!(all.rows[0].format, ImageFormat::Webp.into());
+        assert_eq!(all.rows[1].clip, Some(clip));
+        assert_eq!(all.rows[1].format, ClipFormat::AnimatedWebp.into());
+    }
+
+    #[test]
+    fn pictures_from_before_there_were_clips_are_found_by_their_kind() {
+        let mut db = database();
+        migrations::apply_until(&mut db, 0, 1).unwrap();
+        db.execute_batch(
+            "INSERT INTO planned_models (json) VALUES ('{\"name\": \"M\"}');
+             INSERT INTO assets (id, kind, format, path, published, width, height, bytes, sha256,
+                 model, recipe, prompt, model_name, seed, created_at)
+             VALUES (x'01', 'image', 'png', 'a.png', 1, 1, 1, 1, '', 1, '{}', 'a fox', 'm', '7', 1);",
+        )
+        .unwrap();
+        migrations::apply(&mut db, 1).unwrap();
+        let count = |filter: &AssetFilter| -> i64 {
+            let sql = "SELECT count(*) FROM assets_text WHERE assets_text MATCH ?1";
+            db.query_row(sql, [filter.to_match()], |row| row.get(0))
+                .unwrap()
+        };
+        let mut filter = AssetFilter {
+            kind: Some(AssetKind::Image),
+            search: Some("fox".into()),
+            ..AssetFilter::default()
+        };
+        assert_eq!(count(&filter), 1);
+        filter.kind = Some(AssetKind::Video);
+        assert_eq!(count(&filter), 0);
+    }
+}
