@@ -20,11 +20,13 @@ has() { command -v "$1" >/dev/null 2>&1; }
 # --- system packages ------------------------------------------------------------------------------
 
 packages="build-essential pkg-config curl ca-certificates git python3"
+# FFmpeg writes and reads clips; its bindings are made from these headers by libclang.
+packages="$packages libavcodec-dev libavformat-dev libavutil-dev libswresample-dev libswscale-dev libclang-dev"
 case $level in
   build) ;;
   bench) packages="$packages python3-venv" ;;
   desktop) packages="$packages libwebkit2gtk-4.1-dev librsvg2-dev" ;;
-  test) packages="$packages libwebkit2gtk-4.1-dev librsvg2-dev xvfb webkit2gtk-driver dbus imagemagick python3-xlib chromium chromium-driver" ;;
+  test) packages="$packages libwebkit2gtk-4.1-dev librsvg2-dev xvfb webkit2gtk-driver dbus imagemagick python3-xlib chromium chromium-driver ffmpeg" ;;
   *) echo "usage: tools/setup.sh build|bench|desktop|test" >&2; exit 2 ;;
 esac
 # Ubuntu ships its browser as a snap; there the tests take the one that the machine has.

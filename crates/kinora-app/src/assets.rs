@@ -1,6 +1,6 @@
 //! Stored pictures: finding them, trashing them, getting them back.
 
-use kinora_core::{Asset, AssetId, BatchId, ModelId, SessionId};
+use kinora_core::{Asset, AssetId, AssetKind, BatchId, ModelId, SessionId};
 use kinora_queue::{AssetFilter, Page};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,8 @@ pub enum AssetSort {
 pub struct AssetQuery {
     /// Words that occur in prompt, model name, or seed.
     pub search: Option<String>,
+    /// Only pictures, or only clips.
+    pub kind: Option<AssetKind>,
     /// Of one model.
     pub model: Option<ModelId>,
     /// Of one session.
@@ -76,6 +78,7 @@ pub struct AssetCount {
 pub async fn list(app: &App, input: AssetQuery) -> Result<AssetPage> {
     let filter = AssetFilter {
         search: input.search,
+        kind: input.kind,
         model: input.model,
         session: input.session,
         batch: input.batch,

@@ -160,10 +160,16 @@ impl From<kinora_media::Error> for Error {
             return Problem::new(Code::DiskFull, message, FREE_DISK).into();
         }
         let (code, hint) = match error {
-            Media::UnsupportedFile => (Code::UnsupportedFile, "Use a PNG, JPEG or WebP picture."),
+            Media::UnsupportedFile => (
+                Code::UnsupportedFile,
+                "Use a picture (PNG, JPEG, WebP) or a clip (MP4, WebM, GIF).",
+            ),
             Media::Damaged { .. } => (Code::UnsupportedFile, "Use an undamaged copy of the file."),
             Media::TooLarge { .. } => (Code::UnsupportedFile, "Use a smaller picture."),
-            Media::Encode { .. } => (Code::Internal, REPORT),
+            Media::Encode { .. } | Media::EncodeClip { .. } | Media::FrameLength { .. } => {
+                (Code::Internal, REPORT)
+            }
+            Media::Read { .. } => (Code::Io, "Check that the file is there and may be read."),
             Media::Write { .. } => (
                 Code::Io,
                 "Check that the folder exists and may be written to.",

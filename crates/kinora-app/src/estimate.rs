@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use kinora_core::{ImageFormat, JobState, Plan, Priority, Problem};
+use kinora_core::{ClipFormat, FileFormat, ImageFormat, JobState, Plan, Priority, Problem};
 use kinora_queue::{JobFilter, JobSort, Page};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -145,12 +145,18 @@ async fn wait(app: &App, priority: Priority) -> Result<Option<f64>> {
 
 /// A rough size of a plan's file, from what pictures of networks usually take.
 fn file_bytes(plan: &Plan) -> u64 {
-    let per_ten_pixels = match plan.output.format {
-        ImageFormat::Png => 16,
-        ImageFormat::Jpeg => 4,
-        ImageFormat::Webp => 3,
+    let per_hundred_pixels = match plan.output.format {
+        FileFormat::Image(ImageFormat::Png) => 160,
+        FileFormat::Image(ImageFormat::Jpeg) => 40,
+        FileFormat::Image(ImageFormat::Webp) => 30,
+        FileFormat::Clip(ClipFormat::Mp4) => 4,
+        FileFormat::Clip(ClipFormat::Mp4H265 | ClipFormat::Mp4Av1 | ClipFormat::Webm) => 3,
+        FileFormat::Clip(ClipFormat::Gif) => 60,
+        FileFormat::Clip(ClipFormat::AnimatedWebp) => 15,
+        FileFormat::Clip(ClipFormat::Frames) => 160,
     };
-    plan.size.pixels() * per_ten_pixels / 10 + 4_096
+    let frames = plan.video.map_or(1, |video| u64::from(video.frames));
+    plan.size.pixels() * frames * per_hundred_pixels / 100 + 4_096
 }
 
 /// Says that the disk will be full before the work is done.

@@ -7,7 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use kinora_core::{Asset, AssetId, BatchId, Code, Digest, ImageFormat, JobId, Problem};
+use kinora_core::{
+    Asset, AssetId, AssetKind, BatchId, Code, Digest, FileFormat, ImageFormat, JobId, Problem,
+};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
@@ -25,7 +27,7 @@ pub struct MediaFile {
     /// Where.
     pub path: PathBuf,
     /// Its format.
-    pub format: ImageFormat,
+    pub format: FileFormat,
     /// File name for whoever saves it.
     pub name: String,
     /// What changes when the content does; None: the file is written anew in place.
@@ -65,7 +67,7 @@ pub async fn find_thumbnail(app: &Arc<App>, id: AssetId, longest: u32) -> Result
     let version = format!("{}-{longest}", asset.sha256);
     let file = MediaFile {
         path: app.config().thumbnails_dir().join(format!("{version}.jpg")),
-        format: ImageFormat::Jpeg,
+        format: ImageFormat::Jpeg.into(),
         name: format!("{id}-{longest}.jpg"),
         version: Some(version),
     };
@@ -75,15 +77,22 @@ pub async fn find_thumbnail(app: &Arc<App>, id: AssetId, longest: u32) -> Result
     let source = find_file(app, &asset).await?;
     let permit = MAKERS.acquire().await.map_err(Error::internal)?;
     let target = file.path.clone();
-    let made = spawn_blocking(move || make_thumbnail(&source, &target, longest)).await;
+    let kind = asset.kind;
+    let made = spawn_blocking(move || make_thumbnail(&source, &target, kind, longest)).await;
     drop(permit);
     made.map_err(Error::internal)??;
     Ok(file)
 }
 
-fn make_thumbnail(source: &Path, target: &Path, longest: u32) -> Result<()> {
-    let bytes = read_bounded(source).map_err(|e| Error::io("read", source, &e))?;
-    let small = kinora_media::thumbnail(&bytes, longest)?;
+/// Of a clip the first picture.
+fn make_thumbnail(source: &Path, target: &Path, kind: AssetKind, longest: u32) -> Result<()> {
+    let small = match kind {
+        AssetKind::Image => {
+            let bytes = read_bounded(source).map_err(|e| Error::io("read", source, &e))?;
+            kinora_media::thumbnail(&bytes, longest)?
+        }
+        AssetKind::Video => kinora_media::clip_thumbnail(source, longest)?,
+    };
     write_whole(target, &small).map_err(|e| Error::io("write", target, &e))
 }
 
@@ -98,7 +107,7 @@ pub fn find_preview(app: &App, id: JobId) -> Result<MediaFile> {
     }
     Ok(MediaFile {
         path,
-        format: ImageFormat::Jpeg,
+        format: ImageFormat::Jpeg.into(),
         name: format!("preview-{id}.jpg"),
         version: None,
     })
@@ -117,7 +126,7 @@ pub fn find_sheet(app: &App, id: BatchId) -> Result<MediaFile> {
     }
     Ok(MediaFile {
         path,
-        format: ImageFormat::Jpeg,
+        format: ImageFormat::Jpeg.into(),
         name: format!("contact-sheet-{id}.jpg"),
         version: None,
     })
@@ -143,7 +152,7 @@ pub async fn find_input(app: &Arc<App>, digest: &Digest) -> Result<MediaFile> {
                 .file_name()
                 .map(|name| name.to_string_lossy().into_owned()),
             path,
-            format,
+            format: format.into(),
         })
     };
     spawn_blocking(look).await.map_err(Error::internal)?

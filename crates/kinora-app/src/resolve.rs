@@ -108,6 +108,7 @@ pub fn resolve(
     let copies = check.copies(request.copies, can.copies, context.settings.default_copies);
     let sampler = check.choice("sampler", request.sampler, &can.samplers);
     let schedule = check.choice("schedule", request.schedule, &can.schedules);
+    let format = check.format(request, mode, context.settings);
     let template = check.template(request, context.settings);
     let (Some(template), Some(sampler), Some(schedule)) = (template, sampler, schedule) else {
         return Err(check.problems);
@@ -140,7 +141,7 @@ pub fn resolve(
         schedule,
         output: OutputPlan {
             stem: String::new(),
-            format: request.format.unwrap_or(context.settings.format),
+            format,
         },
     };
     check.memory(&base, context);

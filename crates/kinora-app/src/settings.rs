@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use kinora_core::{ImageFormat, ModelId, Problem, Timestamp};
+use kinora_core::{ClipFormat, ImageFormat, ModelId, Problem, Timestamp};
 use kinora_store::{Store, settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -45,8 +45,10 @@ pub struct Settings {
     pub default_copies: u32,
     /// Naming template of files, such as `{date}/{prompt(50)}-{seed}`.
     pub output_template: String,
-    /// File format.
+    /// File format of pictures.
     pub format: ImageFormat,
+    /// File format of clips.
+    pub clip_format: ClipFormat,
     /// Lines that the log view keeps, 100 to 100,000.
     pub max_log_entries: u32,
     /// Days that trashed pictures stay, 1 to 30.
@@ -61,6 +63,7 @@ impl Default for Settings {
             default_copies: 1,
             output_template: DEFAULT_TEMPLATE.to_owned(),
             format: ImageFormat::Png,
+            clip_format: ClipFormat::Mp4,
             max_log_entries: 2_000,
             trash_days: 30,
         }
@@ -79,8 +82,10 @@ pub struct SettingsUpdate {
     pub default_copies: Option<u32>,
     /// Naming template of files; the empty text: that of a fresh installation.
     pub output_template: Option<String>,
-    /// File format.
+    /// File format of pictures.
     pub format: Option<ImageFormat>,
+    /// File format of clips.
+    pub clip_format: Option<ClipFormat>,
     /// Lines that the log view keeps, 100 to 100,000.
     pub max_log_entries: Option<u32>,
     /// Days that trashed pictures stay, 1 to 30.
@@ -141,6 +146,7 @@ pub async fn update(app: &App, input: SettingsUpdate) -> Result<Settings> {
     replace(&mut settings.theme, input.theme);
     replace(&mut settings.default_copies, input.default_copies);
     replace(&mut settings.format, input.format);
+    replace(&mut settings.clip_format, input.clip_format);
     replace(&mut settings.max_log_entries, input.max_log_entries);
     replace(&mut settings.trash_days, input.trash_days);
     if let Some(text) = template {
@@ -191,6 +197,7 @@ pub(crate) fn load(store: &Store) -> Result<Settings> {
     read_member(&stored, "default_copies", &mut settings.default_copies);
     read_member(&stored, "output_template", &mut settings.output_template);
     read_member(&stored, "format", &mut settings.format);
+    read_member(&stored, "clip_format", &mut settings.clip_format);
     read_member(&stored, "max_log_entries", &mut settings.max_log_entries);
     read_member(&stored, "trash_days", &mut settings.trash_days);
     Ok(settings)

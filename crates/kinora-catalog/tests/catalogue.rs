@@ -313,7 +313,7 @@ fn the_need_for_memory_grows_with_the_work() {
         schedule: Schedule::FlowMatch,
         output: OutputPlan {
             stem: "cat".to_owned(),
-            format: ImageFormat::Png,
+            format: ImageFormat::Png.into(),
         },
     };
     let need = |side, batch, bytes| {

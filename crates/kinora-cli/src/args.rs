@@ -386,11 +386,14 @@ pub enum Jobs {
 /// `kinora assets`
 #[derive(Debug, Subcommand)]
 pub enum Assets {
-    /// List pictures, the newest first
+    /// List pictures and clips, the newest first
     List {
         /// Words of the prompt, the model, or a seed
         #[arg(long, value_name = "TEXT")]
         search: Option<String>,
+        /// Only pictures, or only clips
+        #[arg(long, value_name = "KIND", value_parser = ["image", "video"])]
+        kind: Option<String>,
         /// Only this model
         #[arg(long, value_name = "ID")]
         model: Option<String>,
@@ -407,7 +410,7 @@ pub enum Assets {
         #[arg(long, default_value_t = 0)]
         offset: u32,
     },
-    /// Show one picture's settings and timings
+    /// Show the settings and timings of a picture or a clip
     Show {
         /// Which
         id: String,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AssetId, BatchId, JobId, Recipe, SessionId, Timestamp};
+use crate::{AssetId, BatchId, ClipFormat, ClipInfo, JobId, Recipe, SessionId, Timestamp};
 
 /// A picture's file format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -38,12 +38,62 @@ impl ImageFormat {
     }
 }
 
+/// The format of a result's file, whatever its kind: `png`, `mp4`. No two formats share a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum FileFormat {
+    /// A still picture's.
+    Image(ImageFormat),
+    /// A clip's.
+    Clip(ClipFormat),
+}
+
+impl FileFormat {
+    /// The ending of file names, without a dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            FileFormat::Image(format) => format.extension(),
+            FileFormat::Clip(format) => format.extension(),
+        }
+    }
+
+    /// The media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            FileFormat::Image(format) => format.media_type(),
+            FileFormat::Clip(format) => format.media_type(),
+        }
+    }
+
+    /// What a file of this format is.
+    pub fn kind(self) -> AssetKind {
+        match self {
+            FileFormat::Image(_) => AssetKind::Image,
+            FileFormat::Clip(_) => AssetKind::Video,
+        }
+    }
+}
+
+impl From<ImageFormat> for FileFormat {
+    fn from(format: ImageFormat) -> Self {
+        FileFormat::Image(format)
+    }
+}
+
+impl From<ClipFormat> for FileFormat {
+    fn from(format: ClipFormat) -> Self {
+        FileFormat::Clip(format)
+    }
+}
+
 /// What a stored result is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AssetKind {
     /// A still picture.
     Image,
+    /// A clip, with or without sound.
+    Video,
 }
 
 /// A result as a backend hands it over: complete, synced to disk, and still under its staging name.
@@ -52,7 +102,7 @@ pub struct Artifact {
     /// What it is.
     pub kind: AssetKind,
     /// File format.
-    pub format: ImageFormat,
+    pub format: FileFormat,
     /// Pixels.
     pub width: u32,
     /// Pixels.
@@ -61,6 +111,9 @@ pub struct Artifact {
     pub bytes: u64,
     /// SHA-256 of the file, lower-case hex.
     pub sha256: String,
+    /// What a clip is beyond its size; None: it is a still picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<ClipInfo>,
     /// How it was made; the same text is inside the file.
     pub recipe: Recipe,
 }
@@ -79,7 +132,7 @@ pub struct Asset {
     /// What it is.
     pub kind: AssetKind,
     /// File format.
-    pub format: ImageFormat,
+    pub format: FileFormat,
     /// Path below the outputs folder, with `/` between its parts.
     pub path: String,
     /// Pixels.
@@ -90,6 +143,9 @@ pub struct Asset {
     pub bytes: u64,
     /// SHA-256 of the file, lower-case hex.
     pub sha256: String,
+    /// What a clip is beyond its size; None: it is a still picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<ClipInfo>,
     /// How it was made.
     pub recipe: Recipe,
     /// When it was stored.

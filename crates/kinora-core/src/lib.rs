@@ -10,6 +10,7 @@
 pub mod asset;
 pub mod backend;
 pub mod capabilities;
+pub mod clip;
 pub mod engine;
 pub mod event;
 pub mod failure;
@@ -29,9 +30,10 @@ pub mod session;
 pub mod time;
 pub mod video;
 
-pub use asset::{Artifact, Asset, AssetKind, ImageFormat};
+pub use asset::{Artifact, Asset, AssetKind, FileFormat, ImageFormat};
 pub use backend::{Backend, BoxFuture, Outcome, Watch, Work};
 pub use capabilities::{Capabilities, FloatRange, IntRange, Mode, SizePreset, SizeRule, VideoRule};
+pub use clip::{ClipFormat, ClipInfo, FrameRate};
 pub use event::Event;
 pub use failure::{Failure, Fix, MemorySample};
 pub use family::Family;

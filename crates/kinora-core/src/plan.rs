@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, Family, ImageFormat, Mode, ModelId, PlannedSource, Rng, Sampler, Schedule, Seed,
+    Digest, Family, FileFormat, Mode, ModelId, PlannedSource, Rng, Sampler, Schedule, Seed,
     VideoPlan,
 };
 
@@ -90,8 +90,8 @@ pub struct OutputPlan {
     /// File name without its ending, expanded from the template and safe for every file system.
     /// May contain `/` for folders below the outputs folder. Empty inside of files.
     pub stem: String,
-    /// File format.
-    pub format: ImageFormat,
+    /// File format; a clip's where the plan is of one.
+    pub format: FileFormat,
 }
 
 /// One picture, fully decided.

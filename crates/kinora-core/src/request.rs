@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ImageFormat, ModelId, PictureRef, Priority, Rng, Sampler, Schedule, Seed, SessionId,
+    FileFormat, ModelId, PictureRef, Priority, Rng, Sampler, Schedule, Seed, SessionId,
     VideoOptions,
 };
 
@@ -66,7 +66,7 @@ pub struct Request {
     /// Naming template for the files, such as `{date}_{seed}_{prompt}`. None: that of the settings.
     pub output_name: Option<String>,
     /// File format. None: that of the settings.
-    pub format: Option<ImageFormat>,
+    pub format: Option<FileFormat>,
     /// Before or after other work.
     pub priority: Option<Priority>,
     /// Session that the results belong to.

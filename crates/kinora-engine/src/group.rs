@@ -7,15 +7,17 @@ use std::{
 };
 
 use kinora_core::{
-    Code, Failure, JobId, Recipe, Stage, Timestamp, Work, engine::Report, recipe::RECIPE_VERSION,
+    Code, Failure, FileFormat, FrameRate, JobId, Recipe, Stage, Timestamp, Work, engine::Report,
+    recipe::RECIPE_VERSION,
 };
 use kinora_diffusion::Result;
+use kinora_media::{CLIP_QUALITY, ClipSpec, ClipWriter};
 
 use crate::{
     control::Control,
     failures::io_failure,
     hashes::WeightHashes,
-    job::JobRun,
+    job::{Clip, JobRun},
     log::LogTail,
     pace::{Cost, Pace},
     reports::Reports,
@@ -304,12 +306,30 @@ impl<'a> GroupRun<'a> {
     ) -> std::result::Result<kinora_core::Artifact, Box<Failure>> {
         let (pixels, _) = picture.rgb.as_chunks::<3>();
         if pixels.iter().all(|pixel| *pixel == pixels[0]) {
-            return Err(Box::new(Failure::new(
-                Code::BadResult,
-                "paint the picture: every pixel has the same colour",
-                "Try another seed, size or number of steps.",
-            )));
+            return Err(flat("picture"));
         }
+        let recipe = self.recipe(place)?;
+        let output = &self.jobs[place].work.plan.output;
+        let FileFormat::Image(format) = output.format else {
+            return Err(wrong_kind());
+        };
+        let mut artifact = kinora_media::write_picture(
+            &self.jobs[place].work.staging,
+            &picture.rgb,
+            picture.width,
+            picture.height,
+            format,
+            &recipe,
+        )
+        .map_err(|error| write_failure(&error))?;
+        self.enter(place, Stage::Saving, 1, 1);
+        self.turn_to(None);
+        self.complete(place, &mut artifact.recipe);
+        Ok(artifact)
+    }
+
+    /// How the job's result was made, with the hash of every file.
+    fn recipe(&self, place: usize) -> std::result::Result<Recipe, Box<Failure>> {
         let work = &self.jobs[place].work;
         let mut recipe = Recipe {
             recipe: RECIPE_VERSION,
@@ -321,29 +341,88 @@ impl<'a> GroupRun<'a> {
             created_at: None,
         };
         recipe.plan.model.weights = self.around.hashes.complete(&work.plan.model)?;
-        let mut artifact = kinora_media::write_picture(
-            &work.staging,
-            &picture.rgb,
-            picture.width,
-            picture.height,
-            work.plan.output.format,
-            &recipe.for_file(),
-        )
-        .map_err(|error| {
-            Box::new(match &error {
-                kinora_media::Error::Write { source, .. } => io_failure(source, error.to_string()),
-                _ => Failure::new(
-                    Code::Internal,
-                    error.to_string(),
-                    "This is a defect of Kinora; please report it with the log.",
-                ),
-            })
-        })?;
+        self.around.hashes.complete_loras(&mut recipe.plan.loras)?;
+        Ok(recipe.for_file())
+    }
+
+    /// The recipe that is stored beside the file: with times, and with the results that the job
+    /// started from.
+    fn complete(&self, place: usize, recipe: &mut Recipe) {
+        let job = &self.jobs[place];
+        recipe.timings = Some(job.timings);
+        recipe.created_at = Some(Timestamp::now());
+        if let (Some(kept), Some(own)) = (&mut recipe.plan.source, &job.work.plan.source) {
+            for (kept, own) in kept.pictures_mut().zip(own.pictures()) {
+                kept.asset = own.asset;
+            }
+        }
+    }
+
+    /// Puts a decoded frame into the job's clip, and ends the clip with the last one.
+    fn add_frame(
+        &mut self,
+        place: usize,
+        (index, count): (u32, u32),
+        picture: &RgbImage,
+    ) -> std::result::Result<(), Box<Failure>> {
+        if index == 0 {
+            // The file of an earlier attempt goes before this one's is begun under the same name.
+            self.jobs[place].clip = None;
+            let plan = &self.jobs[place].work.plan;
+            let (FileFormat::Clip(format), Some(video)) = (plan.output.format, plan.video) else {
+                return Err(wrong_kind());
+            };
+            let spec = ClipSpec {
+                width: picture.width,
+                height: picture.height,
+                rate: FrameRate::whole(video.fps),
+                format,
+                quality: CLIP_QUALITY,
+                sound: None,
+                recipe: self.recipe(place)?,
+            };
+            let writer = ClipWriter::create(&self.jobs[place].work.staging, &spec)
+                .map_err(|error| write_failure(&error))?;
+            self.jobs[place].clip = Some(Clip {
+                writer,
+                first: picture.rgb.as_chunks::<3>().0.first().copied(),
+                is_flat: true,
+            });
+        }
+        let Some(clip) = &mut self.jobs[place].clip else {
+            return Err(wrong_kind());
+        };
+        let (pixels, _) = picture.rgb.as_chunks::<3>();
+        clip.is_flat = clip.is_flat && pixels.iter().all(|pixel| Some(*pixel) == clip.first);
+        clip.writer
+            .push(&picture.rgb)
+            .map_err(|error| write_failure(&error))?;
+        if index + 1 < count {
+            return Ok(());
+        }
+        let Some(clip) = self.jobs[place].clip.take() else {
+            return Err(wrong_kind());
+        };
+        if clip.is_flat {
+            return Err(flat("clip"));
+        }
+        self.enter(place, Stage::Saving, 0, 1);
+        let mut artifact = clip
+            .writer
+            .finish()
+            .map_err(|error| write_failure(&error))?;
         self.enter(place, Stage::Saving, 1, 1);
         self.turn_to(None);
-        artifact.recipe.timings = Some(self.jobs[place].timings);
-        artifact.recipe.created_at = Some(Timestamp::now());
-        Ok(artifact)
+        self.complete(place, &mut artifact.recipe);
+        let work = &self.jobs[place].work;
+        self.pace.learn(&work.plan, &self.jobs[place].timings);
+        let (job, epoch) = self.close(place);
+        self.around.reports.tell(Report::Done {
+            job,
+            epoch,
+            artifact: Box::new(artifact),
+        });
+        Ok(())
     }
 
     /// Fails every job that nothing can be done for any more.
@@ -371,6 +450,40 @@ impl<'a> GroupRun<'a> {
             }
         }
     }
+}
+
+/// A result in which nothing is to be seen.
+fn flat(what: &str) -> Box<Failure> {
+    Box::new(Failure::new(
+        Code::BadResult,
+        format!("paint the {what}: every pixel has the same colour"),
+        "Try another seed, size or number of steps.",
+    ))
+}
+
+/// A picture for a clip's plan, or the other way round.
+fn wrong_kind() -> Box<Failure> {
+    Box::new(Failure::new(
+        Code::Internal,
+        "save the result: it is not of the kind that was planned",
+        "This is a defect of Kinora; please report it with the log.",
+    ))
+}
+
+fn write_failure(error: &kinora_media::Error) -> Box<Failure> {
+    Box::new(match error {
+        kinora_media::Error::Write { source, .. } => io_failure(source, error.to_string()),
+        kinora_media::Error::EncodeClip { .. } => Failure::new(
+            Code::InvalidInput,
+            error.to_string(),
+            "Choose another file format or size.",
+        ),
+        _ => Failure::new(
+            Code::Internal,
+            error.to_string(),
+            "This is a defect of Kinora; please report it with the log.",
+        ),
+    })
 }
 
 impl RunWatch for GroupRun<'_> {
@@ -429,6 +542,17 @@ impl RunWatch for GroupRun<'_> {
         let eta = self.foresee(place);
         let progress = self.jobs[place].progress(has_loading, eta);
         self.around.reports.tell(Report::Progress { progress });
+    }
+
+    fn frame(&mut self, job: usize, index: u32, count: u32, picture: RgbImage) -> Result<()> {
+        let place = self.selected[job];
+        if !self.jobs[place].is_answered
+            && let Err(failure) = self.add_frame(place, (index, count), &picture)
+        {
+            self.jobs[place].clip = None;
+            self.fail(place, *failure);
+        }
+        Ok(())
     }
 
     fn image(&mut self, job: usize, picture: RgbImage) -> Result<()> {

@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use kinora_core::{Failure, PlannedModel, WeightFile};
+use kinora_core::{Failure, PlannedLora, PlannedModel, WeightFile};
 use kinora_weights::HashCache;
 
 use crate::{
@@ -63,6 +63,28 @@ impl WeightHashes {
         }
     }
 
+    /// Fills in the hashes of adapters.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is not the one that the plan was made for.
+    pub fn complete_loras(&self, loras: &mut [PlannedLora]) -> Result<(), Box<Failure>> {
+        let mut cache = self.cache();
+        for lora in loras {
+            let sha256 =
+                (cache.hash(&lora.path)).map_err(|error| Box::new(weights_failure(&error)))?;
+            let sha256 = sha256.parse().map_err(|_| changed_lora(lora))?;
+            if lora
+                .sha256
+                .as_ref()
+                .is_some_and(|planned| *planned != sha256)
+            {
+                return Err(changed_lora(lora));
+            }
+            lora.sha256 = Some(sha256);
+        }
+        Ok(())
+    }
+
     /// The model's files with their hashes; waits for them where they are still being computed.
     ///
     /// # Errors
@@ -88,6 +110,14 @@ impl WeightHashes {
             })
             .collect()
     }
+}
+
+/// A file of an adapter that a plan names.
+fn changed_lora(lora: &PlannedLora) -> Box<Failure> {
+    Box::new(bad_weights(format!(
+        "use the LoRA {}: it is not the file that the job was made for",
+        lora.name
+    )))
 }
 
 /// When a model's files were changed last; None when that cannot be told.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use kinora_core::{Failure, Progress, Stage, Timings, Work};
+use kinora_media::ClipWriter;
 
 use crate::{hashes::last_change, memory::MemoryCurve, runner::Checkpoint};
 
@@ -21,6 +22,16 @@ const PREVIEWS_PER_ATTEMPT: u32 = 100_000;
 
 /// Quality of previews, of 100.
 const PREVIEW_QUALITY: u8 = 80;
+
+/// A clip while its frames come.
+pub struct Clip {
+    /// The file.
+    pub writer: ClipWriter,
+    /// The first pixel of the first frame.
+    pub first: Option<[u8; 3]>,
+    /// Whether every pixel so far has that colour.
+    pub is_flat: bool,
+}
 
 /// A job while its group runs.
 pub struct JobRun {
@@ -42,6 +53,8 @@ pub struct JobRun {
     pub memory: MemoryCurve,
     /// When the denoiser began with it, and at which step.
     pub generating_from: Option<(Instant, u32)>,
+    /// The clip that is being written. Dropped, it leaves no file.
+    pub clip: Option<Clip>,
     fraction: f32,
     preview: u32,
     previewed_at: Option<Instant>,
@@ -61,6 +74,7 @@ impl JobRun {
             timings: Timings::default(),
             memory: MemoryCurve::start(),
             generating_from: None,
+            clip: None,
             fraction: 0.0,
             preview: 0,
             previewed_at: None,
@@ -82,6 +96,7 @@ impl JobRun {
     /// Begins another attempt: what was measured of the broken one does not count.
     pub fn restart(&mut self) {
         self.generating_from = None;
+        self.clip = None;
     }
 
     /// The progress to tell. The share that is done never shrinks.
@@ -137,7 +152,9 @@ impl JobRun {
     /// Whether it is time to keep the latents: because so much time or so many steps have passed.
     pub fn wants_checkpoint(&self, interval: Duration, steps: u32) -> bool {
         let (at, step) = self.checkpointed;
-        at.elapsed() >= interval || self.step.saturating_sub(step) >= steps
+        // Decoding a clip takes long: it begins where the last step ended.
+        let is_last_of_clip = self.work.plan.video.is_some() && self.step == self.steps;
+        is_last_of_clip || at.elapsed() >= interval || self.step.saturating_sub(step) >= steps
     }
 
     /// Keeps the latents. Without them a killed job begins anew, which is not worth failing it now.

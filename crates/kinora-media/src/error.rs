@@ -1,14 +1,16 @@
-//! What can go wrong with a picture file.
+//! What can go wrong with a picture or a clip.
 
 use std::{io, path::PathBuf};
 
-use kinora_core::ImageFormat;
+use kinora_core::{ClipFormat, ImageFormat};
 
-/// Why a picture could not be read or written. Messages read well after "failed to".
+/// Why a picture or a clip could not be read or written. Messages read well after "failed to".
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The first bytes are those of no format that Kinora knows.
-    #[error("read the picture: the file is neither PNG nor JPEG nor WebP")]
+    #[error(
+        "read the file: it is no picture (PNG, JPEG, WebP) and no clip (MP4, WebM, GIF) that Kinora knows"
+    )]
     UnsupportedFile,
     /// The file starts like a picture and then breaks its format's rules.
     #[error("read the picture: {what}")]
@@ -39,6 +41,34 @@ pub enum Error {
         format: ImageFormat,
         /// What the encoder said.
         what: String,
+    },
+    /// The format cannot hold what was asked, or its encoder failed.
+    #[error("encode a clip of {width} × {height} pixels as {format:?}: {what}")]
+    EncodeClip {
+        /// Pixels.
+        width: u32,
+        /// Pixels.
+        height: u32,
+        /// The format asked for.
+        format: ClipFormat,
+        /// What the encoder said.
+        what: String,
+    },
+    /// A picture of a clip does not have the clip's size.
+    #[error("take a picture of {found} bytes into a clip whose pictures have {expected}")]
+    FrameLength {
+        /// Bytes given.
+        found: usize,
+        /// Bytes of a picture of the clip's size.
+        expected: usize,
+    },
+    /// The file cannot be read.
+    #[error("read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// The disk refused.
     #[error("write {}: {source}", path.display())]

@@ -1,11 +1,14 @@
 //! Small copies of pictures for grids. Where they are kept is the caller's business.
 
+use std::path::Path;
+
 use image::{RgbImage, imageops};
 
 use crate::{
     decode::{Picture, decode},
     encode::encode_jpeg,
     error::{Error, Result},
+    video::poster,
 };
 
 /// The longest sides that thumbnails come in, in pixels.
@@ -18,6 +21,12 @@ const QUALITY: u8 = 85;
 /// shorter. It carries no metadata.
 pub fn thumbnail(bytes: &[u8], longest: u32) -> Result<Vec<u8>> {
     let picture = shrink(decode(bytes)?, longest)?;
+    encode_jpeg(&picture.rgb, picture.width, picture.height, QUALITY)
+}
+
+/// The same of a clip's first picture. GIF and WebP clips are clips here too.
+pub fn clip_thumbnail(path: &Path, longest: u32) -> Result<Vec<u8>> {
+    let picture = shrink(poster(path)?, longest)?;
     encode_jpeg(&picture.rgb, picture.width, picture.height, QUALITY)
 }
 

@@ -38,11 +38,12 @@ pub fn write_picture(
     let digest = Sha256::digest(&bytes);
     Ok(Artifact {
         kind: AssetKind::Image,
-        format,
+        format: format.into(),
         width,
         height,
         bytes: bytes.len() as u64,
         sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        clip: None,
         recipe: recipe.clone(),
     })
 }

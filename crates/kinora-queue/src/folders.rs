@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kinora_core::{ImageFormat, JobId};
+use kinora_core::{FileFormat, JobId};
 
 use crate::{Error, Result};
 
@@ -110,7 +110,7 @@ pub(crate) fn parse_staging(name: &str) -> Option<(JobId, u32)> {
 }
 
 /// The `number`-th name of a stem, counted from 1: `stem.png`, `stem-2.png`, ...
-pub(crate) fn name(stem: &str, number: u32, format: ImageFormat) -> String {
+pub(crate) fn name(stem: &str, number: u32, format: FileFormat) -> String {
     let ending = format.extension();
     match number {
         0 | 1 => format!("{stem}.{ending}"),
@@ -120,6 +120,8 @@ pub(crate) fn name(stem: &str, number: u32, format: ImageFormat) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kinora_core::ImageFormat;
+
     use super::*;
 
     #[test]
@@ -162,7 +164,7 @@ mod tests {
 
     #[test]
     fn names_count_from_two() {
-        assert_eq!(name("a/b", 1, ImageFormat::Png), "a/b.png");
-        assert_eq!(name("a/b", 2, ImageFormat::Jpeg), "a/b-2.jpg");
+        assert_eq!(name("a/b", 1, ImageFormat::Png.into()), "a/b.png");
+        assert_eq!(name("a/b", 2, ImageFormat::Jpeg.into()), "a/b-2.jpg");
     }
 }

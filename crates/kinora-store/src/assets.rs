@@ -1,11 +1,11 @@
-//! Assets: stored pictures, and the full-text index that finds them.
+//! Assets: stored pictures and clips, and the full-text index that finds them.
 //!
 //! An asset is written unpublished, with the name under which its file waits and the name that it
 //! will have. Nothing but the queue's publication sees it until it is published, in the transaction
 //! that ends its job.
 
 use kinora_core::{
-    Artifact, Asset, AssetId, BatchId, JobId, ModelId, Recipe, SessionId, Timestamp,
+    Artifact, Asset, AssetId, AssetKind, BatchId, JobId, ModelId, Recipe, SessionId, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
@@ -79,6 +79,29 @@ AFTER UPDATE OF published, path, trashed_at, session, batch ON assets WHEN NEW.p
 END;
 ";
 
+/// Clips: what they are beyond their size, as JSON, and the kind among the words of the index. The
+/// last statement writes the index anew.
+pub(crate) const V2: &str = "
+ALTER TABLE assets ADD COLUMN clip TEXT;
+DROP TRIGGER assets_text_update;
+CREATE TRIGGER assets_text_update
+AFTER UPDATE OF published, path, trashed_at, session, batch ON assets WHEN NEW.published = 1 BEGIN
+    DELETE FROM assets_text WHERE rowid = OLD.seq AND OLD.published = 1;
+    INSERT INTO assets_text (rowid, prompt, model, seed, file, facets) VALUES (
+        NEW.seq, replace(NEW.prompt, char(0xE000), ' '),
+        NEW.model_name || ' '
+            || (SELECT json_extract(json, '$.name') FROM planned_models WHERE id = NEW.model),
+        NEW.seed, replace(NEW.path, char(0xE000), ' '),
+        char(0xE000) || CASE WHEN NEW.trashed_at IS NULL THEN 'live' ELSE 'trashed' END
+            || ' ' || char(0xE000) || 'k' || NEW.kind
+            || ' ' || char(0xE000) || 'm' || hex(NEW.model_name)
+            || coalesce(' ' || char(0xE000) || 's' || hex(NEW.session), '')
+            || coalesce(' ' || char(0xE000) || 'b' || hex(NEW.batch), '')
+    );
+END;
+UPDATE assets SET published = published WHERE published = 1;
+";
+
 /// A result to be stored.
 pub(crate) struct NewAsset<'a> {
     pub job: JobId,
@@ -97,9 +120,10 @@ pub(crate) fn add(tx: &Transaction<'_>, new: NewAsset<'_>, now: Timestamp) -> Re
     let id = AssetId::new();
     tx.prepare_cached(
         "INSERT INTO assets (id, job, batch, session, kind, format, path, staging, published,
-             width, height, bytes, sha256, model, recipe, prompt, model_name, seed, created_at)
+             width, height, bytes, sha256, model, recipe, prompt, model_name, seed, created_at,
+             clip)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-             ?18)",
+             ?18, ?19)",
     )?
     .execute(params![
         id.key(),
@@ -120,6 +144,7 @@ pub(crate) fn add(tx: &Transaction<'_>, new: NewAsset<'_>, now: Timestamp) -> Re
         model.id.as_str(),
         recipe.plan.seed.to_string(),
         now.0,
+        new.artifact.clip.as_ref().map(codec::to_json).transpose()?,
     ])?;
     Ok(id)
 }
@@ -245,6 +270,8 @@ pub struct AssetFilter {
     /// Words, or beginnings of words, that all occur in the prompt, the model's name, the seed or
     /// the file's path.
     pub search: Option<String>,
+    /// Only of this kind.
+    pub kind: Option<AssetKind>,
     /// Only of this model.
     pub model: Option<ModelId>,
     /// Only of this session.
@@ -342,7 +369,8 @@ impl AssetFilter {
     /// The filter as a condition that an index of the table serves, when there is one. Its parameter
     /// is the batch or the session.
     fn to_plain(&self) -> Option<&'static str> {
-        if self.is_trashed || self.model.is_some() || self.words().next().is_some() {
+        let has_facet = self.is_trashed || self.kind.is_some() || self.model.is_some();
+        if has_facet || self.words().next().is_some() {
             return None;
         }
         match (self.batch, self.session) {
@@ -356,6 +384,11 @@ impl AssetFilter {
     /// The filter as an FTS5 query.
     fn to_match(&self) -> String {
         let mut words = vec![if self.is_trashed { "trashed" } else { "live" }.to_owned()];
+        match self.kind {
+            None => {}
+            Some(AssetKind::Image) => words.push("kimage".to_owned()),
+            Some(AssetKind::Video) => words.push("kvideo".to_owned()),
+        }
         if let Some(model) = &self.model {
             words.push(format!("m{}", hex(model.as_str().as_bytes())));
         }
@@ -406,8 +439,169 @@ fn bare_asset(row: &Row<'_>) -> rusqlite::Result<Asset> {
         height: row.get("height")?,
         bytes: codec::natural(row, "bytes")?,
         sha256: row.get("sha256")?,
+        clip: codec::optional_json(row, "clip")?,
         recipe: codec::json(row, "recipe")?,
         created_at: Timestamp(row.get("created_at")?),
         trashed_at: row.get::<_, Option<i64>>("trashed_at")?.map(Timestamp),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kinora_core::{
+        ClipFormat, ClipInfo, Family, FrameRate, ImageFormat, Mode, OutputPlan, Plan, PlannedModel,
+        Rng, Sampler, Schedule, Seed, Size,
+    };
+
+    use super::*;
+    use crate::migrations;
+
+    fn artifact(name: &str, clip: Option<ClipInfo>) -> Artifact {
+        let is_clip = clip.is_some();
+        Artifact {
+            kind: if is_clip {
+                AssetKind::Video
+            } else {
+                AssetKind::Image
+            },
+            format: if is_clip {
+                ClipFormat::AnimatedWebp.into()
+            } else {
+                ImageFormat::Webp.into()
+            },
+            width: 64,
+            height: 32,
+            bytes: 9,
+            sha256: "0".repeat(64),
+            clip,
+            recipe: Recipe {
+                recipe: 1,
+                kinora: "0.1.0".into(),
+                plan: Plan {
+                    version: kinora_core::plan::PLAN_VERSION,
+                    numerics: "1".into(),
+                    mode: Mode::TextToImage,
+                    model: PlannedModel {
+                        id: ModelId::new("m"),
+                        name: "M".into(),
+                        family: Family::Flux,
+                        variant: "schnell".into(),
+                        root: Default::default(),
+                        weights: Vec::new(),
+                    },
+                    prompt: name.into(),
+                    negative_prompt: String::new(),
+                    source: None,
+                    loras: Vec::new(),
+                    video: None,
+                    size: Size {
+                        width: 64,
+                        height: 32,
+                    },
+                    steps: 4,
+                    guidance: None,
+                    true_cfg: None,
+                    seed: Seed(7),
+                    rng: Rng::Cpu,
+                    text_tokens: 64,
+                    sampler: Sampler::Euler,
+                    schedule: Schedule::FlowMatch,
+                    output: OutputPlan {
+                        stem: name.into(),
+                        format: ImageFormat::Webp.into(),
+                    },
+                },
+                device: "cpu".into(),
+                dtype: "f32".into(),
+                timings: None,
+                created_at: None,
+            },
+        }
+    }
+
+    fn store(db: &mut Connection, artifact: &Artifact) -> AssetId {
+        let tx = db.transaction().unwrap();
+        let path = artifact.recipe.plan.prompt.clone();
+        let new = NewAsset {
+            job: JobId::new(),
+            batch: None,
+            session: None,
+            artifact,
+            path: &path,
+            staging: ".part",
+        };
+        let id = add(&tx, new, Timestamp(1)).unwrap();
+        publish(&tx, id).unwrap();
+        tx.commit().unwrap();
+        id
+    }
+
+    fn database() -> Connection {
+        let db = Connection::open_in_memory().unwrap();
+        // These assets have no jobs.
+        db.pragma_update(None, "foreign_keys", false).unwrap();
+        db
+    }
+
+    #[test]
+    fn clips_and_pictures_are_told_apart_and_kept_whole() {
+        let mut db = database();
+        migrations::apply(&mut db, 0).unwrap();
+        let clip = ClipInfo {
+            frames: 81,
+            rate: FrameRate::whole(16),
+            duration_ms: 5063,
+            has_sound: true,
+            codec: "webp".into(),
+        };
+        let picture = store(&mut db, &artifact("fox one", None));
+        let video = store(&mut db, &artifact("fox two", Some(clip.clone())));
+        let find = |kind, search: Option<&str>| {
+            let filter = AssetFilter {
+                kind,
+                search: search.map(str::to_owned),
+                ..AssetFilter::default()
+            };
+            let page = Page::first(100);
+            let listed = list(&db, &filter, AssetSort::Oldest, page).unwrap();
+            listed.rows.iter().map(|row| row.id).collect::<Vec<_>>()
+        };
+        assert_eq!(find(None, None), [picture, video]);
+        assert_eq!(find(Some(AssetKind::Image), None), [picture]);
+        assert_eq!(find(Some(AssetKind::Video), Some("fox")), [video]);
+        assert!(find(Some(AssetKind::Video), Some("one")).is_empty());
+        let page = Page::first(100);
+        let all = list(&db, &AssetFilter::default(), AssetSort::Oldest, page).unwrap();
+        assert_eq!(all.rows[0].clip, None);
+        assert_eq!(all.rows[0].format, ImageFormat::Webp.into());
+        assert_eq!(all.rows[1].clip, Some(clip));
+        assert_eq!(all.rows[1].format, ClipFormat::AnimatedWebp.into());
+    }
+
+    #[test]
+    fn pictures_from_before_there_were_clips_are_found_by_their_kind() {
+        let mut db = database();
+        migrations::apply_until(&mut db, 0, 1).unwrap();
+        db.execute_batch(
+            "INSERT INTO planned_models (json) VALUES ('{\"name\": \"M\"}');
+             INSERT INTO assets (id, kind, format, path, published, width, height, bytes, sha256,
+                 model, recipe, prompt, model_name, seed, created_at)
+             VALUES (x'01', 'image', 'png', 'a.png', 1, 1, 1, 1, '', 1, '{}', 'a fox', 'm', '7', 1);",
+        )
+        .unwrap();
+        migrations::apply(&mut db, 1).unwrap();
+        let count = |filter: &AssetFilter| -> i64 {
+            let sql = "SELECT count(*) FROM assets_text WHERE assets_text MATCH ?1";
+            db.query_row(sql, [filter.to_match()], |row| row.get(0))
+                .unwrap()
+        };
+        let mut filter = AssetFilter {
+            kind: Some(AssetKind::Image),
+            search: Some("fox".into()),
+            ..AssetFilter::default()
+        };
+        assert_eq!(count(&filter), 1);
+        filter.kind = Some(AssetKind::Video);
+        assert_eq!(count(&filter), 0);
+    }
 }

@@ -51,7 +51,7 @@ pub fn plan(prompt: &str) -> Plan {
         schedule: Schedule::FlowMatch,
         output: OutputPlan {
             stem: prompt.into(),
-            format: ImageFormat::Png,
+            format: ImageFormat::Png.into(),
         },
     }
 }
@@ -82,6 +82,7 @@ pub fn write_picture(path: &Path, plan: &Plan) -> std::io::Result<Artifact> {
         height: plan.size.height,
         bytes: bytes.len() as u64,
         sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        clip: None,
         recipe: Recipe {
             recipe: RECIPE_VERSION,
             kinora: env!("CARGO_PKG_VERSION").into(),

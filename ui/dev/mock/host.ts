@@ -2,6 +2,7 @@
 import { httpHost } from '@/api/host/http';
 import type { Host } from '@/api/host/types';
 import { MockBackend } from './backend';
+import clip from './clip.mp4?url';
 import { paint } from './picture';
 
 export type { ConnectionStatus, FileDrop, Host, HostListener } from '@/api/host/types';
@@ -40,6 +41,7 @@ function picture(path: string): string {
     );
   }
   const asset = backend.findAsset(id ?? '');
+  if (asset?.kind === 'video' && kind === 'assets') return clip;
   return asset ? paint(Number(asset.recipe.plan.seed), asset.width, asset.height) : '';
 }
 

@@ -37,6 +37,25 @@ export function makeAsset(plan: Plan, id: string, at: number, job?: Job): Asset 
   };
 }
 
+/** The same as a clip of five seconds, which `clip.mp4` stands for. */
+export function asClip(asset: Asset): Asset {
+  return {
+    ...asset,
+    kind: 'video',
+    format: 'mp4',
+    path: asset.path.replace(/\.\w+$/, '.mp4'),
+    width: 320,
+    height: 192,
+    clip: {
+      frames: 80,
+      rate: { numerator: 16, denominator: 1 },
+      duration_ms: 5000,
+      has_sound: true,
+      codec: 'h264',
+    },
+  };
+}
+
 export function inventFailure(index: number): Failure {
   return {
     code: index % 2 ? 'engine_lost' : 'out_of_memory',

@@ -2,7 +2,7 @@
 // when they are asked for.
 import type { Asset, Event, Plan, RequestInput } from '@/api/types';
 import { PROMPTS } from './data';
-import { makeAsset } from './invented';
+import { asClip, makeAsset } from './invented';
 import { MockLists } from './lists';
 import { type Fields, refuse } from './state';
 
@@ -25,7 +25,8 @@ export class MockPictures extends MockLists {
       ][known % 5],
     };
     const id = `01800000-0000-7000-8000-${known.toString(16).padStart(12, '0')}`;
-    const asset = makeAsset(this.plan(request, 0), id, Date.now() - 3_600_000 - known * 410_000);
+    const still = makeAsset(this.plan(request, 0), id, Date.now() - 3_600_000 - known * 410_000);
+    const asset = known % 5 === 1 ? asClip(still) : still;
     this.assets[index] = asset;
     this.seen.set(id, asset);
     return asset;
@@ -41,7 +42,7 @@ export class MockPictures extends MockLists {
   assets_list(query: Fields) {
     const offset = Number(query.offset ?? 0);
     const limit = Number(query.limit ?? 100);
-    const isPlain = !query.search && !query.model && !query.session && !query.batch;
+    const isPlain = !query.search && !query.kind && !query.model && !query.session && !query.batch;
     const isClean = this.assets.every((asset) => typeof asset === 'number' || !asset.trashed_at);
     if (isPlain && !query.trashed && isClean && query.sort !== 'oldest') {
       const end = Math.min(this.assets.length, offset + limit);
@@ -55,6 +56,7 @@ export class MockPictures extends MockLists {
       .filter(
         (asset) =>
           Boolean(query.trashed) === (asset.trashed_at !== null) &&
+          (!query.kind || asset.kind === query.kind) &&
           (!query.model || asset.recipe.plan.model.id === query.model) &&
           (!query.session || asset.session === query.session) &&
           (!query.batch || asset.batch === query.batch) &&

@@ -1,5 +1,5 @@
 // The keys of everything in the cache. The first word is the command table's tag.
-import type { AssetQuery, AssetSort, JobState } from './types';
+import type { AssetKind, AssetQuery, AssetSort, JobState } from './types';
 
 export interface JobFilter {
   states?: JobState[];
@@ -10,6 +10,7 @@ export interface JobFilter {
 
 export interface AssetFilter {
   search?: string;
+  kind?: AssetKind;
   model?: string;
   session?: string;
   batch?: string;

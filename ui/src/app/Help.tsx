@@ -37,6 +37,16 @@ const PAGE_KEYS: { where: string; keys: [string, string][] }[] = [
     ],
   },
   {
+    where: 'Video',
+    keys: [
+      [' ', 'Play and pause'],
+      [', .', 'One frame back, and on'],
+      ['l', 'Loop'],
+      ['m', 'Sound'],
+      ['f', 'Full screen'],
+    ],
+  },
+  {
     where: 'Queue',
     keys: [['alt+arrowup', 'Move a waiting job up; with ↓ down']],
   },

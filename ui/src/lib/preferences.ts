@@ -19,6 +19,10 @@ export const gridSizeStore = createStoredStore<number>('kinora.grid', (stored) =
   typeof stored === 'number' && stored >= 110 && stored <= 360 ? stored : 190,
 );
 
+/** Whether clips begin again at their end, and whether they are heard. */
+export const loopStore = createStoredStore<boolean>('kinora.loop', (stored) => stored !== false);
+export const soundStore = createStoredStore<boolean>('kinora.sound', (stored) => stored !== false);
+
 export type BatchLook = 'sheet' | 'table';
 
 /** How a list that was run is looked at. */

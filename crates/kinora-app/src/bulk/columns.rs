@@ -1,7 +1,7 @@
 //! The columns of a list: which headings are known, and what their cells may hold.
 
 use kinora_core::{
-    ImageFormat, LoraRequest, ModelId, PictureRef, Priority, Request, Rng, Sampler, Schedule, Seed,
+    LoraRequest, ModelId, PictureRef, Priority, Request, Rng, Sampler, Schedule, Seed,
 };
 
 /// What a column sets.
@@ -69,6 +69,10 @@ pub enum Setting {
     /// Spacing of the noise levels.
     Schedule,
 }
+
+/// What a cell for the file format may hold.
+const FORMATS: &str =
+    "png, jpeg or webp; for clips mp4, mp4_h265, mp4_av1, webm, gif, animated_webp or frames";
 
 /// Headings as they are written in files, the usual one of each column first.
 const KNOWN: [(&str, Column); 33] = [
@@ -260,12 +264,16 @@ impl Setting {
                 })
             }
             Setting::Format => {
-                request.format = Some(match word.as_str() {
-                    "png" => ImageFormat::Png,
-                    "jpeg" | "jpg" => ImageFormat::Jpeg,
-                    "webp" => ImageFormat::Webp,
-                    _ => return Err("png, jpeg or webp"),
-                })
+                // The names on the wire, and the endings that people know them by.
+                let word = match word.as_str() {
+                    "jpg" => "jpeg",
+                    "h264" => "mp4",
+                    "h265" | "hevc" => "mp4_h265",
+                    "av1" => "mp4_av1",
+                    other => other,
+                };
+                let format = serde_json::from_value(word.into());
+                request.format = Some(format.map_err(|_| FORMATS)?);
             }
             Setting::Rng => {
                 request.rng = Some(match word.as_str() {
@@ -375,7 +383,7 @@ mod tests {
             (Setting::Size, "512"),
             (Setting::Size, "ax5"),
             (Setting::Priority, "soon"),
-            (Setting::Format, "gif"),
+            (Setting::Format, "bmp"),
         ] {
             assert!(apply(setting, text).is_err(), "{text}");
         }

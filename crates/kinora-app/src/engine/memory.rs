@@ -237,7 +237,7 @@ mod tests {
             schedule: Schedule::FlowMatch,
             output: OutputPlan {
                 stem: "a".to_owned(),
-                format: ImageFormat::Png,
+                format: ImageFormat::Png.into(),
             },
         }
     }

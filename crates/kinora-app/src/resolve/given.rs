@@ -1,11 +1,12 @@
 //! What a request brings besides words and numbers: pictures, LoRA files, the length of a clip.
 
 use kinora_core::{
-    Mode, Model, PlannedLora, PlannedPicture, PlannedSource, Request, VideoOptions, VideoPlan,
-    VideoRule,
+    FileFormat, Mode, Model, PlannedLora, PlannedPicture, PlannedSource, Request, VideoOptions,
+    VideoPlan, VideoRule,
 };
 
 use super::{Check, Context};
+use crate::settings::Settings;
 
 /// The most adapters of one request.
 const MAX_LORAS: usize = 16;
@@ -253,6 +254,34 @@ impl Check {
             );
         }
         rounded
+    }
+
+    /// The file format: a picture's or a clip's, as the work is.
+    pub(super) fn format(
+        &mut self,
+        request: &Request,
+        mode: Mode,
+        settings: &Settings,
+    ) -> FileFormat {
+        let usual = match mode.is_video() {
+            true => FileFormat::Clip(settings.clip_format),
+            false => FileFormat::Image(settings.format),
+        };
+        let format = request.format.unwrap_or(usual);
+        if format.kind() != usual.kind() {
+            let (message, hint) = match mode.is_video() {
+                true => (
+                    "a clip cannot be a picture's file",
+                    "Use mp4, webm, gif or frames.",
+                ),
+                false => (
+                    "a picture cannot be a clip's file",
+                    "Use png, jpeg or webp.",
+                ),
+            };
+            self.refuse("format", message, hint);
+        }
+        format
     }
 
     /// LoRA files, each once, with sensible weights.

@@ -565,7 +565,7 @@ fn settings_fill_what_the_request_leaves_out() {
     let plan = &resolved.plans[0];
     assert_eq!(plan.model.id.as_str(), "full");
     assert_eq!(plan.output.stem, "full");
-    assert_eq!(plan.output.format, ImageFormat::Webp);
+    assert_eq!(plan.output.format, ImageFormat::Webp.into());
     assert_eq!(
         (plan.rng, plan.sampler, plan.schedule),
         (Rng::Cpu, Sampler::Euler, Schedule::FlowMatch)

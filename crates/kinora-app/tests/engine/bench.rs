@@ -160,7 +160,7 @@ pub fn work() -> Work {
             schedule: Schedule::FlowMatch,
             output: OutputPlan {
                 stem: "a".to_owned(),
-                format: ImageFormat::Png,
+                format: ImageFormat::Png.into(),
             },
         },
         staging: PathBuf::from("/nowhere/a.part"),

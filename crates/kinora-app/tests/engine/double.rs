@@ -245,11 +245,12 @@ fn done(work: &Work, epoch: u32) -> Report {
         epoch,
         artifact: Box::new(Artifact {
             kind: AssetKind::Image,
-            format: ImageFormat::Png,
+            format: ImageFormat::Png.into(),
             width: work.plan.size.width,
             height: work.plan.size.height,
             bytes: 1,
             sha256: "0".repeat(64),
+            clip: None,
             recipe: Recipe {
                 recipe: RECIPE_VERSION,
                 kinora: env!("CARGO_PKG_VERSION").to_owned(),

@@ -14,6 +14,7 @@ pub async fn run(context: &Context, arguments: Assets) -> Result<u8, Refusal> {
     let (command, ids, done) = match arguments {
         Assets::List {
             search,
+            kind,
             model,
             session,
             trashed,
@@ -21,7 +22,7 @@ pub async fn run(context: &Context, arguments: Assets) -> Result<u8, Refusal> {
             offset,
         } => {
             let input = json!({
-                "search": search, "model": model, "session": session,
+                "search": search, "kind": kind, "model": model, "session": session,
                 "trashed": trashed, "limit": limit, "offset": offset
             });
             let page: AssetPage = context.connection.call("assets_list", input).await?;
@@ -94,6 +95,16 @@ fn show(asset: &Asset, folder: &std::path::Path) -> String {
             asset.recipe.kinora, asset.recipe.device, asset.recipe.dtype
         ),
     ];
+    if let Some(clip) = &asset.clip {
+        let sound = if clip.has_sound { ", with sound" } else { "" };
+        lines.push(format!(
+            "  clip    {:.2} s, {} pictures at {}/s, {}{sound}",
+            clip.duration_ms as f64 / 1000.0,
+            clip.frames,
+            clip.rate,
+            clip.codec
+        ));
+    }
     for file in &plan.model.weights {
         lines.push(format!(
             "  weights {} {}",

@@ -274,7 +274,7 @@ fn plan(model: &str, root: &Path) -> Plan {
         schedule: Schedule::FlowMatch,
         output: OutputPlan {
             stem: "a".to_owned(),
-            format: ImageFormat::Png,
+            format: ImageFormat::Png.into(),
         },
     }
 }

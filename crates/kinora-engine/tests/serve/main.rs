@@ -1,6 +1,7 @@
 //! The compiled engine on the starter model: pictures, cancelling, kill -9 and resume, full disks,
 //! batches, memory, and how it ends.
 
+mod given;
 mod process;
 mod supervised;
 

@@ -11,8 +11,8 @@ use std::{
 };
 
 use kinora_core::{
-    Artifact, Failure, Family, ImageFormat, JobId, Mode, ModelId, OutputPlan, Plan, PlannedModel,
-    Progress, Rng, Sampler, Schedule, Seed, Size, Stage, Work,
+    Artifact, Failure, ImageFormat, JobId, Mode, ModelId, OutputPlan, Plan, PlannedModel,
+    PlannedPicture, Progress, Recipe, Rng, Sampler, Schedule, Seed, Size, Stage, Work,
     engine::{Command, Report},
     plan,
 };
@@ -161,7 +161,7 @@ pub fn starter() -> PathBuf {
 
 /// A plan for a model, as the application would make it.
 pub fn plan(root: &Path, prompt: &str, steps: u32) -> Plan {
-    let layout = kinora_weights::detect(root).unwrap();
+    let layout = kinora_weights::recognise(root).unwrap();
     Plan {
         version: plan::PLAN_VERSION,
         numerics: plan::NUMERICS.to_owned(),
@@ -169,10 +169,10 @@ pub fn plan(root: &Path, prompt: &str, steps: u32) -> Plan {
         model: PlannedModel {
             id: ModelId::new("starter"),
             name: root.file_name().unwrap().to_string_lossy().into_owned(),
-            family: Family::Flux,
-            variant: layout.variant.clone(),
+            family: layout.family(),
+            variant: layout.variant().to_owned(),
             root: root.to_path_buf(),
-            weights: layout.weights,
+            weights: layout.weights().to_vec(),
         },
         prompt: prompt.to_owned(),
         negative_prompt: String::new(),
@@ -193,8 +193,51 @@ pub fn plan(root: &Path, prompt: &str, steps: u32) -> Plan {
         schedule: Schedule::FlowMatch,
         output: OutputPlan {
             stem: "picture".to_owned(),
-            format: ImageFormat::Png,
+            format: ImageFormat::Png.into(),
         },
+    }
+}
+
+/// A recorded case of the reference library: a tiny model of any family.
+pub fn case(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../tools/goldens/cases/{name}/model"))
+}
+
+/// A picture file with edges in it, as plans name it.
+pub fn picture(folder: &Path, name: &str, (width, height): (u32, u32)) -> PlannedPicture {
+    let rgb: Vec<u8> = (0..width * height)
+        .flat_map(|i| {
+            let (x, y) = (i % width, i / width);
+            [(x * 5) as u8, (y * 3) as u8, if x > y { 200 } else { 40 }]
+        })
+        .collect();
+    keep_picture(folder, name, &rgb, (width, height))
+}
+
+/// Pixels as a file that plans name.
+pub fn keep_picture(
+    folder: &Path,
+    name: &str,
+    rgb: &[u8],
+    (width, height): (u32, u32),
+) -> PlannedPicture {
+    let path = folder.join(name);
+    let recipe = Recipe {
+        recipe: 1,
+        kinora: String::new(),
+        plan: plan(&starter(), "x", 1),
+        device: String::new(),
+        dtype: String::new(),
+        timings: None,
+        created_at: None,
+    };
+    let written = kinora_media::write_picture(&path, rgb, width, height, ImageFormat::Png, &recipe);
+    PlannedPicture {
+        sha256: written.unwrap().sha256.parse().unwrap(),
+        width,
+        height,
+        asset: None,
+        path,
     }
 }
 

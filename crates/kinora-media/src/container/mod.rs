@@ -1,8 +1,11 @@
-//! Picture files as lists of blocks (PNG chunks, JPEG segments, WebP chunks): walked, cut and put
-//! together again without touching a pixel. What the blocks mean is the business of `metadata`.
+//! Files as lists of blocks (PNG chunks, JPEG segments, WebP chunks, MP4 boxes, EBML elements):
+//! walked, cut and put together again without touching a pixel. What the blocks mean is the business of `metadata`.
 
+pub(crate) mod ebml;
 pub(crate) mod exif;
+pub(crate) mod gif;
 pub(crate) mod jpeg;
+pub(crate) mod mp4;
 pub(crate) mod png;
 pub(crate) mod webp;
 pub(crate) mod xmp;

@@ -1,4 +1,4 @@
-//! Generation settings in picture files: which texts a file carries ([`texts`]), which program wrote
+//! Generation settings in pictures and clips: which texts a file carries ([`texts`]), which program wrote
 //! them, and what they say, in one normalised form whatever the program. Reading never decodes a
 //! pixel and never trusts a length.
 
@@ -11,7 +11,7 @@ mod request;
 mod texts;
 mod write;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs::File, path::Path};
 
 use kinora_core::{Recipe, Rng, Seed};
 use schemars::JsonSchema;
@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 pub use infotext::{Infotext, parse_infotext};
 pub use texts::{Text, read_texts};
 pub use write::write_infotext;
-pub(crate) use write::{RECIPE_KEYWORD, embed};
+pub(crate) use write::{RECIPE_KEYWORD, embed, recipe_json};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The program whose way of writing settings a file follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -140,10 +140,28 @@ impl Metadata {
 /// text can occupy thirty times its length.
 const MAX_UNDERSTOOD: usize = 16 << 20;
 
-/// Reads the settings of a PNG, JPEG or WebP file. A file without settings is no error: its
-/// [`Source`] is `None`.
+/// Reads the settings of a picture or a clip. A file without settings is no error: its [`Source`]
+/// is `None`.
 pub fn read_metadata(bytes: &[u8]) -> Result<Metadata> {
-    let (texts, mut all) = read_texts(bytes)?;
+    let (texts, notes) = read_texts(bytes)?;
+    Ok(understand(texts, notes))
+}
+
+/// Reads the settings of a clip on the disk, of which no more is read than its settings take. None:
+/// the file is no clip, or one whose settings stand where a still picture's do.
+///
+/// # Errors
+/// `Read` for what the disk says.
+pub fn read_clip_metadata(path: &Path) -> Result<Option<Metadata>> {
+    let found = File::open(path).and_then(|mut file| texts::read_clip_texts(&mut file));
+    let found = found.map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(found.map(|(texts, notes)| understand(texts, notes)))
+}
+
+fn understand(texts: Vec<Text>, mut all: Vec<String>) -> Metadata {
     let (short, long): (Vec<Text>, Vec<Text>) = texts
         .into_iter()
         .partition(|text| text.value.len() <= MAX_UNDERSTOOD);
@@ -159,7 +177,7 @@ pub fn read_metadata(bytes: &[u8]) -> Result<Metadata> {
     for text in short.into_iter().chain(long) {
         metadata.raw.entry(text.key).or_insert(text.value);
     }
-    Ok(metadata)
+    metadata
 }
 
 /// Reads settings that stand alone: an infotext, a recipe, or a graph, from a text file beside a

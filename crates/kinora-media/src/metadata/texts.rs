@@ -1,7 +1,10 @@
-//! Which texts a picture file carries: PNG text chunks, EXIF, XMP and comments, decompressed within
-//! limits. What they mean is decided elsewhere.
+//! Which texts a file carries: PNG text chunks, EXIF, XMP, comments and the tags of clips,
+//! decompressed within limits. What they mean is decided elsewhere.
 
-use std::io::Read;
+use std::{
+    fs::File,
+    io::{self, Cursor, Read},
+};
 
 use flate2::read::ZlibDecoder;
 use kinora_core::ImageFormat;
@@ -10,6 +13,7 @@ use super::RECIPE_KEYWORD;
 use crate::{
     container::{detect_format, exif, jpeg, png, webp, xmp},
     error::{Error, Result},
+    video,
 };
 
 /// The most text that is taken from one file, in bytes. Graphs beyond 10 MB exist; what a small
@@ -40,20 +44,31 @@ impl Text {
     }
 }
 
-/// The texts of a PNG, JPEG or WebP file in file order, and notes on those that could not be taken.
+/// The texts of a picture (PNG, JPEG, WebP) or a clip (MP4, WebM, GIF, animated WebP, an archive of
+/// frames) in file order, and notes on those that could not be taken.
 pub fn read_texts(bytes: &[u8]) -> Result<(Vec<Text>, Vec<String>)> {
-    let mut reader = Collector {
-        texts: Vec::new(),
-        notes: Vec::new(),
-        room: MAX_TEXT_BYTES,
-        work: 2 * MAX_TEXT_BYTES,
-    };
+    let mut reader = Collector::new();
+    if let Ok(Some(found)) = video::texts(&mut Cursor::new(bytes)) {
+        reader.clip(found);
+        return Ok((reader.texts, reader.notes));
+    }
     match detect_format(bytes).ok_or(Error::UnsupportedFile)? {
         ImageFormat::Png => reader.png(bytes),
         ImageFormat::Jpeg => reader.jpeg(bytes),
         ImageFormat::Webp => reader.webp(bytes),
     }
     Ok((reader.texts, reader.notes))
+}
+
+/// The texts of a clip's file, of which no more is read than they take. None: it is no clip, or one
+/// whose texts stand where a still picture's do.
+pub(super) fn read_clip_texts(file: &mut File) -> io::Result<Option<(Vec<Text>, Vec<String>)>> {
+    let Some(found) = video::texts(file)? else {
+        return Ok(None);
+    };
+    let mut reader = Collector::new();
+    reader.clip(found);
+    Ok(Some((reader.texts, reader.notes)))
 }
 
 struct Collector {
@@ -66,6 +81,21 @@ struct Collector {
 }
 
 impl Collector {
+    fn new() -> Self {
+        Self {
+            texts: Vec::new(),
+            notes: Vec::new(),
+            room: MAX_TEXT_BYTES,
+            work: 2 * MAX_TEXT_BYTES,
+        }
+    }
+
+    fn clip(&mut self, (texts, place): (Vec<(String, String)>, &'static str)) {
+        for (key, value) in texts {
+            self.push(key, value, place);
+        }
+    }
+
     fn push(&mut self, key: impl Into<String>, value: String, place: &'static str) {
         let key = key.into();
         if value.len() > self.room || self.texts.len() == MAX_TEXTS {

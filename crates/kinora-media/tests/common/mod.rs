@@ -51,7 +51,7 @@ pub fn recipe(prompt: &str) -> Recipe {
             schedule: Schedule::FlowMatch,
             output: OutputPlan {
                 stem: "a/b".to_owned(),
-                format: ImageFormat::Png,
+                format: ImageFormat::Png.into(),
             },
         },
         device: "cpu".to_owned(),

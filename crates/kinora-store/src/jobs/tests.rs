@@ -44,7 +44,7 @@ fn plan(model: &str, prompt: &str) -> Plan {
         schedule: Schedule::FlowMatch,
         output: OutputPlan {
             stem: prompt.into(),
-            format: ImageFormat::Png,
+            format: ImageFormat::Png.into(),
         },
     }
 }

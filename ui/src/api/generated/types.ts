@@ -9,7 +9,8 @@ export interface Asset {
   /** When it was stored. */
   created_at: Timestamp;
   /** File format. */
-  format: ImageFormat;
+  format: FileFormat;
+  clip?: ClipInfo | null;
   /** Pixels. */
   height: number;
   /** Id. */
@@ -50,7 +51,12 @@ export interface AssetIds {
  * What a stored result is.
  * - "image": A still picture.
  */
-export type AssetKind = "image";
+export type AssetKind = "image" | "video";
+export type ClipFormat = "mp4" | "mp4_h265" | "mp4_av1" | "webm" | "gif" | "animated_webp" | "frames";
+export type FileFormat = ImageFormat | ClipFormat;
+export interface FrameRate { numerator: number; denominator: number }
+export interface ClipInfo { codec: string; duration_ms: number; frames: number; has_sound: boolean; rate: FrameRate }
+
 
 /** One page of pictures. */
 export interface AssetPage {
@@ -78,6 +84,7 @@ export interface AssetQuery {
   sort?: AssetSort;
   /** What is in the trash, instead of what is not. */
   trashed?: boolean;
+  kind?: AssetKind | null;
 }
 
 /** Names a stored picture. */

@@ -1,4 +1,4 @@
-// Gallery: every picture, found by words, model or session; smooth at any number.
+// Gallery: every picture and clip, found by words, kind, model or session; smooth at any number.
 import { useQueryClient } from '@tanstack/react-query';
 import {
   ArrowDownWideNarrow,
@@ -31,6 +31,7 @@ import { Button, IconButton } from '@/components/ui/Button';
 import { Confirm } from '@/components/ui/Dialog';
 import { EmptyState, ErrorNotice, Skeleton } from '@/components/ui/Feedback';
 import { TextInput } from '@/components/ui/Field';
+import { Segmented } from '@/components/ui/Segmented';
 import { useTrash } from '@/components/use-trash';
 import { VirtualGrid, type GridHandle } from '@/components/VirtualGrid';
 import { plural } from '@/lib/format';
@@ -48,8 +49,10 @@ const MOST_DOWNLOADS = 30;
 
 function useFilter() {
   const [params, setParams] = useSearchParams();
+  const kind = params.get('kind');
   const filter: AssetFilter = {
     search: params.get('search') ?? undefined,
+    kind: kind === 'image' || kind === 'video' ? kind : undefined,
     model: params.get('model') ?? undefined,
     session: params.get('session') ?? undefined,
     trashed: params.get('trash') === '1' || undefined,
@@ -110,7 +113,8 @@ export default function GalleryPage() {
   const ids = [...selection.ids];
   const count = ids.length;
   const isTrash = Boolean(filter.trashed);
-  const isFiltered = Boolean(filter.search || filter.model || filter.session);
+  const isFiltered = Boolean(filter.search || filter.kind || filter.model || filter.session);
+  const one = filter.kind === 'video' ? 'video' : filter.kind === 'image' ? 'picture' : 'result';
   const clear = () => setSelection((now) => ({ ...now, ids: new Set() }));
   const idAt = (index: number) => list.at(index)?.id;
 
@@ -209,10 +213,20 @@ export default function GalleryPage() {
             onChange={(event) => setWords(event.target.value)}
           />
         </div>
+        <Segmented
+          label="Kind"
+          value={filter.kind ?? 'all'}
+          options={[
+            { value: 'all', label: 'All' },
+            { value: 'image', label: 'Images' },
+            { value: 'video', label: 'Videos' },
+          ]}
+          onValue={(value) => set('kind', value === 'all' ? null : value)}
+        />
         <ModelFilter value={filter.model ?? ''} onValue={(value) => set('model', value)} />
         <SessionFilter value={filter.session ?? ''} onValue={(value) => set('session', value)} />
         <span className="text-ink-3 tnum ml-1 text-sm max-md:hidden" aria-live="polite">
-          {list.isLoading ? '' : plural(list.total, 'picture')}
+          {list.isLoading ? '' : plural(list.total, one)}
         </span>
         <div className="flex-1 max-md:hidden" />
         <IconButton
@@ -269,18 +283,19 @@ export default function GalleryPage() {
             className="h-full"
             icon={isTrash ? <Trash2 size={34} /> : <GalleryIcon size={38} />}
             title={
-              isTrash ? 'The trash is empty' : isFiltered ? 'No picture matches' : 'No pictures yet'
+              isTrash ? 'The trash is empty' : isFiltered ? `No ${one} matches` : 'No pictures yet'
             }
             action={
               isFiltered && (
                 <Button
                   onClick={() => {
                     setWords('');
+                    set('kind', null);
                     set('model', null);
                     set('session', null);
                   }}
                 >
-                  Show all pictures
+                  Show everything
                 </Button>
               )
             }

@@ -1,9 +1,11 @@
-// One picture of the grid: its thumbnail, its mark, its prompt on hover.
-import { Check } from 'lucide-react';
-import { memo, type MouseEvent } from 'react';
+// One picture or clip of the grid: its thumbnail, its mark; on hover its prompt, and a clip plays.
+import { Check, Clapperboard, Volume2 } from 'lucide-react';
+import { memo, useState, type MouseEvent } from 'react';
 
-import { thumbnailUrl } from '@/api/media';
+import { assetUrl, thumbnailUrl } from '@/api/media';
 import type { Asset } from '@/api/types';
+import { HoverClip } from '@/components/player/HoverClip';
+import { formatLength, spellLength } from '@/components/player/time';
 import { cx } from '@/lib/cx';
 
 export const Picture = memo(function Picture({
@@ -25,6 +27,10 @@ export const Picture = memo(function Picture({
   hasSelection: boolean;
   onPick(event: MouseEvent, asset: Asset, index: number, isMark: boolean): void;
 }) {
+  const { clip } = asset;
+  const [isOver, setOver] = useState(false);
+  const seconds = (clip?.duration_ms ?? 0) / 1000;
+  const prompt = asset.recipe.plan.prompt;
   return (
     // Keys are handled by the list box, which keeps the focus.
     // eslint-disable-next-line jsx-a11y/click-events-have-key-events, jsx-a11y/interactive-supports-focus
@@ -32,10 +38,12 @@ export const Picture = memo(function Picture({
       id={`picture-${asset.id}`}
       role="option"
       aria-selected={isSelected}
-      aria-label={asset.recipe.plan.prompt}
+      aria-label={clip ? `Video, ${spellLength(seconds)}: ${prompt}` : prompt}
       aria-setsize={total}
       aria-posinset={index + 1}
       onClick={(event) => onPick(event, asset, index, false)}
+      onPointerEnter={(event) => setOver(event.pointerType === 'mouse')}
+      onPointerLeave={() => setOver(false)}
       className={cx(
         'group picture-ground relative size-full cursor-pointer overflow-hidden rounded-md',
         isSelected && 'ring-lamp ring-[3px]',
@@ -51,12 +59,22 @@ export const Picture = memo(function Picture({
         draggable={false}
         className="size-full object-contain transition-opacity group-hover:opacity-95"
       />
+      {clip && <HoverClip src={assetUrl(asset.id)} format={asset.format} isOver={isOver} />}
       <span
         aria-hidden="true"
         className="pointer-events-none absolute inset-x-0 bottom-0 bg-linear-to-t from-black/75 to-transparent px-2 pt-8 pb-1.5 text-xs text-white opacity-0 transition-opacity group-hover:opacity-100"
       >
-        <span className="clamp-2">{asset.recipe.plan.prompt}</span>
+        <span className="clamp-2">{prompt}</span>
       </span>
+      {clip && (
+        <span
+          aria-hidden="true"
+          className="tnum pointer-events-none absolute top-1.5 right-1.5 inline-flex items-center gap-1 rounded-sm bg-black/65 px-1.5 py-0.5 text-xs text-white"
+        >
+          {clip.has_sound ? <Volume2 size={12} /> : <Clapperboard size={12} />}
+          {formatLength(seconds)}
+        </span>
+      )}
       {/* For the mouse only; the keyboard selects with Space. */}
       {}
       <span

@@ -6,10 +6,12 @@ import { toast } from 'sonner';
 import { useCommand } from '@/api/client';
 import type { Asset } from '@/api/types';
 import { TimingsBar } from '@/components/domain/TimingsBar';
+import { formatName } from '@/components/player/kind';
+import { formatTime, perSecond } from '@/components/player/time';
 import { toastError } from '@/components/toast';
 import { Button, IconButton } from '@/components/ui/Button';
 import { copyText } from '@/lib/clipboard';
-import { formatBytes, formatDate, ratioLabel, titleCase } from '@/lib/format';
+import { formatBytes, formatCount, formatDate, ratioLabel, titleCase } from '@/lib/format';
 import { useOverlay } from '@/lib/overlay';
 
 function Section({ title, children }: { title: string; children: ReactNode }) {
@@ -77,6 +79,19 @@ export function Facts({ asset }: { asset: Asset }) {
             {asset.width} × {asset.height}
             {ratio && <span className="text-ink-3"> · {ratio}</span>}
           </Fact>
+          {asset.clip && (
+            <>
+              <Fact label="Length">
+                {formatTime(asset.clip.duration_ms / 1000)}
+                <span className="text-ink-3">
+                  {' '}
+                  · {formatCount(asset.clip.frames)} frames at{' '}
+                  {Number(perSecond(asset.clip.rate).toFixed(3))} per second
+                </span>
+              </Fact>
+              <Fact label="Sound">{asset.clip.has_sound ? 'Yes' : 'None'}</Fact>
+            </>
+          )}
           <Fact label="Steps">{plan.steps}</Fact>
           {plan.guidance !== null && <Fact label="Guidance">{plan.guidance}</Fact>}
           {plan.true_cfg !== null && <Fact label="Negative guidance">{plan.true_cfg}</Fact>}
@@ -97,7 +112,7 @@ export function Facts({ asset }: { asset: Asset }) {
             {asset.path}
           </Fact>
           <Fact label="Kind">
-            {asset.format.toUpperCase()}, {formatBytes(asset.bytes)}
+            {formatName(asset.format)}, {formatBytes(asset.bytes)}
           </Fact>
           <Fact label="Made">{formatDate(asset.created_at)}</Fact>
           <Fact label="On">

@@ -1,4 +1,4 @@
-// A picture over the page, as large as there is room, with everything that is known about it.
+// A picture or a clip over the page, as large as there is room, with everything that is known about it.
 import {
   ChevronLeft,
   ChevronRight,
@@ -20,10 +20,11 @@ import { toast } from 'sonner';
 
 import { useCommand } from '@/api/client';
 import { host } from '@/api/host';
-import { assetUrl } from '@/api/media';
+import { assetUrl, thumbnailUrl } from '@/api/media';
 import { useAsset } from '@/api/queries';
 import { settingsOf } from '@/api/settings-of';
 import type { Asset } from '@/api/types';
+import { Player, type PlayerHandle } from '@/components/player/Player';
 import { toastError } from '@/components/toast';
 import { IconButton } from '@/components/ui/Button';
 import { focusContent, useFocusReturn } from '@/components/ui/Dialog';
@@ -56,6 +57,7 @@ export default function Viewer({ id }: { id: string }) {
   const { close, stepAsset } = useOverlay();
   const list = useStore(viewerList);
   const zoom = useRef<ZoomHandle>(null);
+  const player = useRef<PlayerHandle>(null);
   const isWide = useMediaQuery('(min-width: 64rem)');
   const [hasPanel, setPanel] = useState<boolean | null>(null);
   const isPanelOpen = hasPanel ?? isWide;
@@ -78,7 +80,9 @@ export default function Viewer({ id }: { id: string }) {
   });
 
   const onKeyDown = (event: KeyboardEvent) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    // What a control has used, the scrubber's arrows above all, is not for the page.
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (player.current?.onKey(event)) return;
     if (event.key === 'ArrowRight' || event.key === 'ArrowLeft') {
       event.preventDefault();
       void step(event.key === 'ArrowRight' ? 1 : -1);
@@ -107,7 +111,7 @@ export default function Viewer({ id }: { id: string }) {
                 <X size={18} aria-hidden="true" />
               </IconButton>
             </Dialog.Close>
-            <Dialog.Title className="sr-only">Picture</Dialog.Title>
+            <Dialog.Title className="sr-only">{asset?.clip ? 'Video' : 'Picture'}</Dialog.Title>
             {list && (
               <span className="text-ink-3 tnum px-1 text-sm max-sm:hidden">
                 {formatCount(list.index + 1)} of {formatCount(list.total)}
@@ -133,9 +137,15 @@ export default function Viewer({ id }: { id: string }) {
             <IconButton label="Copy the prompt" onClick={actions.copyPrompt} disabled={!asset}>
               <Copy size={17} aria-hidden="true" />
             </IconButton>
-            <IconButton label="Fit, or one to one" chord="z" onClick={() => zoom.current?.toggle()}>
-              <ZoomIn size={18} aria-hidden="true" />
-            </IconButton>
+            {!asset?.clip && (
+              <IconButton
+                label="Fit, or one to one"
+                chord="z"
+                onClick={() => zoom.current?.toggle()}
+              >
+                <ZoomIn size={18} aria-hidden="true" />
+              </IconButton>
+            )}
             <IconButton label="Download" onClick={actions.download} disabled={!asset}>
               <Download size={18} aria-hidden="true" />
             </IconButton>
@@ -176,13 +186,27 @@ export default function Viewer({ id }: { id: string }) {
                   className="mx-auto mt-12 max-w-lg"
                 />
               ) : asset ? (
-                <ZoomStage
-                  handle={zoom}
-                  src={assetUrl(asset.id)}
-                  alt={asset.recipe.plan.prompt}
-                  width={asset.width}
-                  height={asset.height}
-                />
+                asset.clip ? (
+                  <Player
+                    key={asset.id}
+                    handle={player}
+                    src={assetUrl(asset.id)}
+                    poster={thumbnailUrl(asset.id, 512)}
+                    label={asset.recipe.plan.prompt}
+                    format={asset.format}
+                    width={asset.width}
+                    height={asset.height}
+                    clip={asset.clip}
+                  />
+                ) : (
+                  <ZoomStage
+                    handle={zoom}
+                    src={assetUrl(asset.id)}
+                    alt={asset.recipe.plan.prompt}
+                    width={asset.width}
+                    height={asset.height}
+                  />
+                )
               ) : (
                 <Skeleton className="size-full" />
               )}

@@ -1,0 +1,222 @@
+//! Plans that start from pictures, and plans of clips, through the real engine.
+
+use std::fs;
+
+use kinora_core::{
+    AssetKind, ClipFormat, Code, FileFormat, Mode, Plan, PlannedSource, Sampler, Schedule, Size,
+    VideoPlan,
+};
+
+use crate::process::{
+    Engine, artifact, case, copy_model, failure, keep_picture, next_attempt, picture, plan,
+    starter, work,
+};
+
+const PLENTY: u64 = 8 << 30;
+
+fn pixels(path: &std::path::Path) -> kinora_media::Picture {
+    kinora_media::decode(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_picture_is_changed_as_far_as_the_strength_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = picture(folder.path(), "source.png", (128, 96));
+    let start_from = |strength| Plan {
+        mode: Mode::ImageToImage,
+        source: Some(PlannedSource {
+            image: image.clone(),
+            mask: None,
+            strength: Some(strength),
+            end_image: None,
+        }),
+        size: Size {
+            width: 128,
+            height: 96,
+        },
+        ..plan(&starter(), "a red house by the sea", 6)
+    };
+    let works = [start_from(0.2), start_from(0.95)].map(|plan| work(folder.path(), plan));
+    let mut engine = Engine::start(&["serve"]);
+    let mut distances = Vec::new();
+    for work in &works {
+        let reports = engine.run(std::slice::from_ref(work), PLENTY);
+        let made = artifact(&reports, work);
+        assert!(made.recipe.plan.source.is_some());
+        let text = serde_json::to_string(&made.recipe).unwrap();
+        assert!(!text.contains("source.png"), "no path in {text}");
+        let (old, new) = (pixels(&image.path), pixels(&work.staging));
+        let sum: u64 = (old.rgb.iter().zip(&new.rgb))
+            .map(|(a, b)| u64::from(a.abs_diff(*b)))
+            .sum();
+        distances.push(sum);
+    }
+    assert!(distances[0] < distances[1], "{distances:?}");
+}
+
+#[test]
+fn outside_of_a_mask_the_bytes_of_the_source_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let (width, height) = (200, 150);
+    let image = picture(folder.path(), "source.png", (width, height));
+    let is_new = |x: u32, y: u32| (80..120).contains(&x) && (60..90).contains(&y);
+    let mask: Vec<u8> = (0..width * height)
+        .flat_map(|i| [if is_new(i % width, i / width) { 255 } else { 0 }; 3])
+        .collect();
+    let mask = keep_picture(folder.path(), "mask.png", &mask, (width, height));
+    let job = work(
+        folder.path(),
+        Plan {
+            mode: Mode::Inpaint,
+            source: Some(PlannedSource {
+                image: image.clone(),
+                mask: Some(mask),
+                strength: Some(1.0),
+                end_image: None,
+            }),
+            ..plan(&starter(), "a red house", 3)
+        },
+    );
+    let mut engine = Engine::start(&["serve"]);
+    let reports = engine.run(std::slice::from_ref(&job), PLENTY);
+    let made = artifact(&reports, &job);
+    assert_eq!((made.width, made.height), (width, height), "of the source");
+    let (old, new) = (pixels(&image.path), pixels(&job.staging));
+    let mut changed = 0;
+    for i in 0..(width * height) as usize {
+        let (x, y) = (i as u32 % width, i as u32 / width);
+        let same = old.rgb[3 * i..3 * i + 3] == new.rgb[3 * i..3 * i + 3];
+        let is_far = !(70..130).contains(&x) || !(50..100).contains(&y);
+        assert!(same || !is_far, "{x} {y} is far from the mask");
+        changed += usize::from(!same);
+    }
+    assert!(changed > 500, "{changed} pixels were painted anew");
+}
+
+#[test]
+fn a_picture_that_is_gone_or_changed_is_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = picture(folder.path(), "source.png", (64, 64));
+    let job = || {
+        let source = PlannedSource {
+            image: image.clone(),
+            mask: None,
+            strength: Some(0.5),
+            end_image: None,
+        };
+        let plan = Plan {
+            mode: Mode::ImageToImage,
+            source: Some(source),
+            ..plan(&starter(), "a hill", 2)
+        };
+        work(folder.path(), plan)
+    };
+    let mut engine = Engine::start(&["serve"]);
+    let changed = job();
+    picture(folder.path(), "source.png", (64, 48));
+    let reports = engine.run(std::slice::from_ref(&changed), PLENTY);
+    let said = failure(&reports, &changed);
+    assert_eq!(said.code, Code::InvalidInput);
+    assert!(said.message.contains("changed"), "{}", said.message);
+    let gone = job();
+    fs::remove_file(&image.path).unwrap();
+    let reports = engine.run(std::slice::from_ref(&gone), PLENTY);
+    assert!(failure(&reports, &gone).message.contains("gone"));
+}
+
+/// A clip with the recorded model of a case.
+fn clip(root: &std::path::Path, format: ClipFormat) -> Plan {
+    let mut made = plan(root, "the sun sets over the sea", 4);
+    made.mode = Mode::TextToVideo;
+    made.size = Size {
+        width: 64,
+        height: 64,
+    };
+    made.true_cfg = Some(3.0);
+    made.sampler = Sampler::Unipc;
+    made.schedule = Schedule::Automatic;
+    made.output.format = FileFormat::Clip(format);
+    made.video = Some(VideoPlan {
+        frames: 9,
+        fps: 8,
+        cfg_2: None,
+        low_share: None,
+        shift: None,
+    });
+    made
+}
+
+#[test]
+fn frames_become_a_clip_that_carries_its_recipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let works = [ClipFormat::Mp4, ClipFormat::Gif]
+        .map(|format| work(folder.path(), clip(&case("wan22_t2v_a14b"), format)));
+    let mut engine = Engine::start(&["serve"]);
+    for work in &works {
+        let reports = engine.run(std::slice::from_ref(work), PLENTY);
+        let made = artifact(&reports, work);
+        assert_eq!(made.kind, AssetKind::Video);
+        assert_eq!(fs::metadata(&work.staging).unwrap().len(), made.bytes);
+        let facts = made.clip.as_ref().unwrap();
+        assert_eq!(facts.frames, 9);
+        let probe = kinora_media::probe_clip(&work.staging).unwrap();
+        assert_eq!((probe.width, probe.height), (64, 64));
+        let inside = kinora_media::read_clip_metadata(&work.staging).unwrap();
+        assert_eq!(*inside.unwrap().recipe.unwrap(), made.recipe.for_file());
+    }
+}
+
+#[test]
+fn a_clip_begins_with_the_picture_that_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = picture(folder.path(), "first.png", (128, 128));
+    let mut made = clip(&case("wan22_ti2v_5b_i2v_heldout"), ClipFormat::Frames);
+    made.mode = Mode::ImageToVideo;
+    let step = kinora_weights::recognise(&made.model.root)
+        .unwrap()
+        .size_step();
+    made.size = Size {
+        width: step * 4,
+        height: step * 4,
+    };
+    made.source = Some(PlannedSource {
+        image,
+        mask: None,
+        strength: None,
+        end_image: None,
+    });
+    let job = work(folder.path(), made);
+    let mut engine = Engine::start(&["serve"]);
+    let reports = engine.run(std::slice::from_ref(&job), PLENTY);
+    let made = artifact(&reports, &job);
+    assert!(made.recipe.plan.source.is_some());
+    assert_eq!(made.width, job.plan.size.width);
+}
+
+#[test]
+fn a_killed_clip_is_resumed_with_the_bytes_of_an_unbroken_run() {
+    let folder = tempfile::tempdir().unwrap();
+    // Weights older than every checkpoint.
+    let root = folder.path().join("model");
+    copy_model(&case("wan22_t2v_a14b"), &root);
+    let made = Plan {
+        steps: 12,
+        ..clip(&root, ClipFormat::Mp4)
+    };
+    let (whole, broken) = (work(folder.path(), made.clone()), work(folder.path(), made));
+    let mut engine = Engine::start(&["serve"]);
+    let reports = engine.run(std::slice::from_ref(&whole), PLENTY);
+    let unbroken = artifact(&reports, &whole).sha256.clone();
+
+    let mut engine = Engine::start(&["serve"]);
+    engine.begin(std::slice::from_ref(&broken), PLENTY);
+    engine.await_step(&broken, 10);
+    drop(engine);
+    assert!(broken.scratch.join("checkpoint.safetensors").exists());
+    let again = next_attempt(&broken);
+    let mut engine = Engine::start(&["serve"]);
+    let reports = engine.run(std::slice::from_ref(&again), PLENTY);
+    let made = artifact(&reports, &again);
+    assert!(made.recipe.timings.unwrap().resumed_steps > 0);
+    assert_eq!(made.sha256, unbroken);
+}
