@@ -37,7 +37,7 @@ fn a_picture_is_changed_as_far_as_the_strength_says() {
         ..plan(&starter(), "a red house by the sea", 6)
     };
     let works = [start_from(0.2), start_from(0.95)].map(|plan| work(folder.path(), plan));
-    let mut engine = Engine::start(&["serve"]);
+    let mut engine = Engine::start(&[]);
     let mut distances = Vec::new();
     for work in &works {
         let reports = engine.run(std::slice::from_ref(work), PLENTY);
@@ -77,7 +77,7 @@ fn outside_of_a_mask_the_bytes_of_the_source_stay() {
             ..plan(&starter(), "a red house", 3)
         },
     );
-    let mut engine = Engine::start(&["serve"]);
+    let mut engine = Engine::start(&[]);
     let reports = engine.run(std::slice::from_ref(&job), PLENTY);
     let made = artifact(&reports, &job);
     assert_eq!((made.width, made.height), (width, height), "of the source");
@@ -111,7 +111,7 @@ fn a_picture_that_is_gone_or_changed_is_said_so() {
         };
         work(folder.path(), plan)
     };
-    let mut engine = Engine::start(&["serve"]);
+    let mut engine = Engine::start(&[]);
     let changed = job();
     picture(folder.path(), "source.png", (64, 48));
     let reports = engine.run(std::slice::from_ref(&changed), PLENTY);
@@ -151,7 +151,7 @@ fn frames_become_a_clip_that_carries_its_recipe() {
     let folder = tempfile::tempdir().unwrap();
     let works = [ClipFormat::Mp4, ClipFormat::Gif]
         .map(|format| work(folder.path(), clip(&case("wan22_t2v_a14b"), format)));
-    let mut engine = Engine::start(&["serve"]);
+    let mut engine = Engine::start(&[]);
     for work in &works {
         let reports = engine.run(std::slice::from_ref(work), PLENTY);
         let made = artifact(&reports, work);
@@ -186,7 +186,7 @@ fn a_clip_begins_with_the_picture_that_was_given() {
         end_image: None,
     });
     let job = work(folder.path(), made);
-    let mut engine = Engine::start(&["serve"]);
+    let mut engine = Engine::start(&[]);
     let reports = engine.run(std::slice::from_ref(&job), PLENTY);
     let made = artifact(&reports, &job);
     assert!(made.recipe.plan.source.is_some());
@@ -204,17 +204,17 @@ fn a_killed_clip_is_resumed_with_the_bytes_of_an_unbroken_run() {
         ..clip(&root, ClipFormat::Mp4)
     };
     let (whole, broken) = (work(folder.path(), made.clone()), work(folder.path(), made));
-    let mut engine = Engine::start(&["serve"]);
+    let mut engine = Engine::start(&[]);
     let reports = engine.run(std::slice::from_ref(&whole), PLENTY);
     let unbroken = artifact(&reports, &whole).sha256.clone();
 
-    let mut engine = Engine::start(&["serve"]);
+    let mut engine = Engine::start(&[]);
     engine.begin(std::slice::from_ref(&broken), PLENTY);
     engine.await_step(&broken, 10);
     drop(engine);
     assert!(broken.scratch.join("checkpoint.safetensors").exists());
     let again = next_attempt(&broken);
-    let mut engine = Engine::start(&["serve"]);
+    let mut engine = Engine::start(&[]);
     let reports = engine.run(std::slice::from_ref(&again), PLENTY);
     let made = artifact(&reports, &again);
     assert!(made.recipe.timings.unwrap().resumed_steps > 0);

@@ -6,11 +6,12 @@ export interface Asset {
   batch: BatchId | null;
   /** Size of the file. */
   bytes: number;
+  /** What a clip is beyond its size; None: it is a still picture. */
+  clip?: ClipInfo | null;
   /** When it was stored. */
   created_at: Timestamp;
   /** File format. */
   format: FileFormat;
-  clip?: ClipInfo | null;
   /** Pixels. */
   height: number;
   /** Id. */
@@ -50,13 +51,9 @@ export interface AssetIds {
 /**
  * What a stored result is.
  * - "image": A still picture.
+ * - "video": A clip, with or without sound.
  */
 export type AssetKind = "image" | "video";
-export type ClipFormat = "mp4" | "mp4_h265" | "mp4_av1" | "webm" | "gif" | "animated_webp" | "frames";
-export type FileFormat = ImageFormat | ClipFormat;
-export interface FrameRate { numerator: number; denominator: number }
-export interface ClipInfo { codec: string; duration_ms: number; frames: number; has_sound: boolean; rate: FrameRate }
-
 
 /** One page of pictures. */
 export interface AssetPage {
@@ -70,6 +67,8 @@ export interface AssetPage {
 export interface AssetQuery {
   /** Of one batch. */
   batch?: BatchId | null;
+  /** Only pictures, or only clips. */
+  kind?: AssetKind | null;
   /** How many to answer with, at most 1,000. None: 100. */
   limit?: number | null;
   /** Of one model. */
@@ -84,7 +83,6 @@ export interface AssetQuery {
   sort?: AssetSort;
   /** What is in the trash, instead of what is not. */
   trashed?: boolean;
-  kind?: AssetKind | null;
 }
 
 /** Names a stored picture. */
@@ -286,6 +284,32 @@ export interface CleanupStatus {
   unknown_files: DiskUsage;
   /** Previews and checkpoints of jobs; the count is of jobs. */
   work: DiskUsage;
+}
+
+/**
+ * A clip's file format: container, codec and all.
+ * - "mp4": MP4 with H.264 and AAC. Plays everywhere.
+ * - "mp4_h265": MP4 with H.265 (HEVC, tagged `hvc1`) and AAC. Smaller; plays where the system has a decoder.
+ * - "mp4_av1": MP4 with AV1 and AAC. Smallest; free of licence fees.
+ * - "webm": WebM with VP9 and Opus.
+ * - "gif": Animated GIF: 256 colours, no sound.
+ * - "animated_webp": Animated WebP, no sound. Not called `webp`, which is the still picture's name.
+ * - "frames": Every frame as a PNG, lossless, in one ZIP archive, without sound. An archive and not a folder: a result is one file that can be hashed, moved, shown, trashed and downloaded whole.
+ */
+export type ClipFormat = "mp4" | "mp4_h265" | "mp4_av1" | "webm" | "gif" | "animated_webp" | "frames";
+
+/** What a clip is, beyond the size of its pictures. */
+export interface ClipInfo {
+  /** The pictures' codec: `h264`, `hevc`, `av1`, `vp9`, `gif`, `webp`, `png`. */
+  codec: string;
+  /** How long it plays, in milliseconds. */
+  duration_ms: number;
+  /** Pictures. */
+  frames: number;
+  /** Whether it has a sound track. */
+  has_sound: boolean;
+  /** Pictures per second. */
+  rate: FrameRate;
 }
 
 /**
@@ -521,6 +545,9 @@ export interface Failure {
  */
 export type Family = "flux" | "sd1" | "sd2" | "sdxl" | "wan";
 
+/** The format of a result's file, whatever its kind: `png`, `mp4`. No two formats share a name. */
+export type FileFormat = ImageFormat | ClipFormat;
+
 /** What would make a second attempt succeed. */
 export type Fix = {
   kind: "retry";
@@ -558,6 +585,14 @@ export interface FolderInfo {
   path: string;
   /** Size of its disk in bytes. */
   total: number;
+}
+
+/** Pictures per second as a fraction: 30000/1001 is not 29.97. */
+export interface FrameRate {
+  /** … in this many seconds. Not zero. */
+  denominator: number;
+  /** Pictures … */
+  numerator: number;
 }
 
 /** A graphics card, as `nvidia-smi` tells it. */
@@ -997,8 +1032,8 @@ export interface Note {
 
 /** Where the result goes. */
 export interface OutputPlan {
-  /** File format. */
-  format: ImageFormat;
+  /** File format; a clip's where the plan is of one. */
+  format: FileFormat;
   /**
    * File name without its ending, expanded from the template and safe for every file system.
    * May contain `/` for folders below the outputs folder. Empty inside of files.
@@ -1339,7 +1374,7 @@ export interface Request {
   /** Pictures of this prompt. */
   copies: number | null;
   /** File format. None: that of the settings. */
-  format: ImageFormat | null;
+  format: FileFormat | null;
   /** Distilled guidance. */
   guidance: number | null;
   /** Pixels. */
@@ -1387,7 +1422,7 @@ export interface RequestInput {
   /** Pictures of this prompt. */
   copies?: number | null;
   /** File format. None: that of the settings. */
-  format?: ImageFormat | null;
+  format?: FileFormat | null;
   /** Distilled guidance. */
   guidance?: number | null;
   /** Pixels. */
@@ -1565,11 +1600,13 @@ export interface SetPriority {
 
 /** What the user chose. */
 export interface Settings {
+  /** File format of clips. */
+  clip_format: ClipFormat;
   /** Pictures per request that names no number, 1 to 64. */
   default_copies: number;
   /** Model of requests that name none; None: the first installed one. */
   default_model: ModelId | null;
-  /** File format. */
+  /** File format of pictures. */
   format: ImageFormat;
   /** Lines that the log view keeps, 100 to 100,000. */
   max_log_entries: number;
@@ -1583,11 +1620,13 @@ export interface Settings {
 
 /** Changes to the settings; what is left out stays. */
 export interface SettingsUpdate {
+  /** File format of clips. */
+  clip_format?: ClipFormat | null;
   /** Pictures per request that names no number, 1 to 64. */
   default_copies?: number | null;
   /** Model of requests that name none; the empty name: the first installed one. */
   default_model?: ModelId | null;
-  /** File format. */
+  /** File format of pictures. */
   format?: ImageFormat | null;
   /** Lines that the log view keeps, 100 to 100,000. */
   max_log_entries?: number | null;
