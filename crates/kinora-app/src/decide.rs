@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use jiff::Zoned;
 use kinora_core::Plan;
+use kinora_prompts::Library;
 use rand::Rng as _;
 
 use crate::{
     app::App,
     models::Catalogue,
+    prompts,
     resolve::{Candidate, Context},
     settings::Settings,
 };
@@ -24,6 +26,7 @@ pub(crate) struct Decisions {
     /// Bytes of one number of an activation on the engine's device.
     bytes_per_number: u64,
     batch_tag: String,
+    library: Library,
 }
 
 impl Decisions {
@@ -40,6 +43,7 @@ impl Decisions {
             memory_available: app.memory_budget(),
             bytes_per_number,
             batch_tag: format!("{:08x}", rand::rng().random::<u32>()),
+            library: prompts::library(app),
         }
     }
 
@@ -63,6 +67,7 @@ impl Decisions {
             memory_available: self.memory_available,
             memory_needed: &|plan| self.memory_needed(plan),
             random_seed: &|| rand::rng().random(),
+            library: &self.library,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kinora_core::{
-    Asset, AssetId, Code, Plan, Problem, Recipe, Request, WeightFile, plan::NUMERICS,
+    Asset, AssetId, Code, Expansion, Plan, Problem, Recipe, Request, WeightFile, plan::NUMERICS,
 };
 use kinora_media::Picture;
 use kinora_queue::{BatchKind, NewJob};
@@ -217,11 +217,12 @@ pub async fn run(app: &Arc<App>, input: RunRecipe) -> Result<Submitted> {
     enqueue(app, submission).await
 }
 
-/// The request that resolves to this plan.
+/// The request that resolves to this plan: its words stand as they are.
 pub fn to_request(plan: &Plan, output_name: Option<String>) -> Request {
     Request {
         prompt: plan.prompt.clone(),
         negative_prompt: plan.negative_prompt.clone(),
+        expansion: Some(Expansion::Off),
         model: Some(plan.model.id.clone()),
         width: Some(plan.size.width),
         height: Some(plan.size.height),
@@ -327,7 +328,7 @@ fn compare_plans(expected: &Plan, actual: &Plan, parts: &mut Parts) -> Result<()
     let expected = serde_json::to_value(expected).map_err(Error::internal)?;
     let actual = serde_json::to_value(actual).map_err(Error::internal)?;
     for (name, value) in expected.as_object().into_iter().flatten() {
-        if matches!(name.as_str(), "model" | "output" | "numerics" | "version") {
+        if matches!(name.as_str(), "model" | "output" | "numerics" | "version" | "template") {
             continue;
         }
         let other = &actual[name.as_str()];

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Family, ImageFormat, Mode, ModelId, Rng, Sampler, Schedule, Seed};
+use crate::{Expansion, Family, ImageFormat, Mode, ModelId, Rng, Sampler, Schedule, Seed};
 
 /// The version of the plan's format; it only grows.
 pub const PLAN_VERSION: u32 = 1;
@@ -75,6 +75,19 @@ pub struct OutputPlan {
     pub format: ImageFormat,
 }
 
+/// The texts as they were asked for, before words were drawn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PromptTemplate {
+    /// What to paint, with its choices.
+    pub prompt: String,
+    /// What to keep away from, with its choices.
+    #[serde(default)]
+    pub negative_prompt: String,
+    /// How its words were chosen.
+    #[serde(default)]
+    pub expansion: Expansion,
+}
+
 /// One picture, fully decided.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
@@ -86,8 +99,12 @@ pub struct Plan {
     pub mode: Mode,
     /// Model and files.
     pub model: PlannedModel,
-    /// After expansion of variables.
+    /// After expansion: the words of this very picture.
     pub prompt: String,
+    /// What the words were drawn from; None: they stand as they were written. It does not change
+    /// the picture, and does not leave this machine in its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<PromptTemplate>,
     /// Empty: none.
     pub negative_prompt: String,
     /// Pixels.

@@ -5,6 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ImageFormat, ModelId, Priority, Rng, Sampler, Schedule, Seed, SessionId};
 
+/// What becomes of the choices in a prompt: `{a|b}`, wildcards and the like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Expansion {
+    /// Each picture draws its own words, from its own seed.
+    #[default]
+    Random,
+    /// One picture for each combination, all with the same seeds.
+    Combinations,
+    /// Nothing: braces and tags are text.
+    Off,
+}
+
 /// A request for pictures. Everything but the prompt may be left out; `resolve` fills it in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -13,6 +26,8 @@ pub struct Request {
     pub prompt: String,
     /// What to keep away from, for models that can.
     pub negative_prompt: String,
+    /// What becomes of choices in both texts. None: drawn at random.
+    pub expansion: Option<Expansion>,
     /// None: the default model of the settings.
     pub model: Option<ModelId>,
     /// Pixels.

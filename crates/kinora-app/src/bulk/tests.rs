@@ -15,6 +15,7 @@ fn check_with(input: &BulkInput) -> Reading {
         memory_available: None,
         memory_needed: &|_| 0,
         random_seed: &|| 77,
+        library: &kinora_prompts::Library::default(),
     };
     read(input, "a1b2c3d4", &context)
 }

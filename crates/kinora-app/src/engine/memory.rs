@@ -222,6 +222,7 @@ mod tests {
                 }],
             },
             prompt: String::new(),
+            template: None,
             negative_prompt: String::new(),
             size: Size { width, height },
             steps: 4,

@@ -92,6 +92,8 @@ fn one_model() -> OneModel {
                 default: 1,
             },
             prompt_chars: 2000,
+            prompt_weights: false,
+            prompt_schedule: false,
             text_tokens: 64,
             samplers: vec![Sampler::Euler],
             schedules: vec![Schedule::FlowMatch],

@@ -33,6 +33,7 @@ pub fn recipe(prompt: &str) -> Recipe {
                 ],
             },
             prompt: prompt.to_owned(),
+            template: None,
             negative_prompt: String::new(),
             size: Size {
                 width: 48,
