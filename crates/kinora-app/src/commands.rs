@@ -281,11 +281,11 @@ commands! {
         "Shows what a prompt with choices becomes, and how many combinations it has";
     wildcards_list Get "/api/wildcards" wildcards::list, (NoInput) -> wildcards::WildcardList, changes [],
         "Every wildcard: lists of options that prompts can name";
-    wildcards_get Get "/api/wildcards/text" wildcards::get, (wildcards::WildcardRef) -> wildcards::Wildcard, changes [],
+    wildcards_get Get "/api/wildcards/{name}" wildcards::get, (wildcards::WildcardRef) -> wildcards::Wildcard, changes [],
         "One wildcard with its lines";
     wildcards_save Post "/api/wildcards" wildcards::save, (wildcards::SaveWildcard) -> wildcards::WildcardInfo, changes [Wildcards],
         "Writes a wildcard, new or in place of the one of that name";
-    wildcards_remove Delete "/api/wildcards" wildcards::remove, (wildcards::WildcardRef) -> wildcards::Wildcard, changes [Wildcards],
+    wildcards_remove Delete "/api/wildcards/{name}" wildcards::remove, (wildcards::WildcardRef) -> wildcards::Wildcard, changes [Wildcards],
         "Deletes a wildcard and answers with what it said, so that it can be saved again";
 
     bulk_check Post "/api/bulk/check" bulk::check, (bulk::BulkInput) -> bulk::BulkCheck, changes [],

@@ -18,7 +18,17 @@ import {
   type JobFilter,
   type ListPage,
 } from './keys';
-import type { Asset, Batch, BulkInput, Job, LogQuery, Model, PreviewInput, RequestInput, Session } from './types';
+import type {
+  Asset,
+  Batch,
+  BulkInput,
+  Job,
+  LogQuery,
+  Model,
+  PreviewInput,
+  RequestInput,
+  Session,
+} from './types';
 
 export function useModels() {
   return useQuery({ queryKey: keys.models(), queryFn: () => call('models_list', {}) });

@@ -66,7 +66,8 @@ function Shown({
   const isAll = draft.expansion === 'combinations';
   const copies = draft.copies ?? 1;
   // With a seed of one's own these are the very words of the pictures.
-  const shown = !isAll && draft.seed !== null ? preview.expansions.slice(0, copies) : preview.expansions;
+  const shown =
+    !isAll && draft.seed !== null ? preview.expansions.slice(0, copies) : preview.expansions;
   const few = isWhole ? shown : shown.slice(0, SHOWN);
   const about = isAll
     ? 'One picture each, all with the same seed.'
@@ -102,7 +103,7 @@ function Shown({
         </p>
       )}
       <p className="text-ink-3 text-xs">{about}</p>
-      <ol className="flex max-h-56 flex-col gap-1 overflow-y-auto text-sm" tabIndex={0} aria-labelledby={title}>
+      <ol className="flex flex-col gap-1 text-sm">
         {few.map((text, index) => (
           <li key={index} className="text-ink-2 flex gap-2">
             <span className="text-ink-3 tnum w-5 shrink-0 text-right text-xs leading-5">

@@ -46,7 +46,11 @@ export function Wildcards() {
             </p>
             <ul aria-label="Wildcards" className="divide-line divide-y">
               {data.wildcards.map((wildcard) => (
-                <Row key={wildcard.name} wildcard={wildcard} onOpen={() => setOpen(wildcard.name)} />
+                <Row
+                  key={wildcard.name}
+                  wildcard={wildcard}
+                  onOpen={() => setOpen(wildcard.name)}
+                />
               ))}
             </ul>
           </>
