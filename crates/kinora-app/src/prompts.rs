@@ -55,11 +55,7 @@ enum Text {
 }
 
 impl Text {
-    fn read(
-        text: &str,
-        expansion: Expansion,
-        library: &Library,
-    ) -> Result<Self, Vec<SyntaxError>> {
+    fn read(text: &str, expansion: Expansion, library: &Library) -> Result<Self, Vec<SyntaxError>> {
         if expansion == Expansion::Off || kinora_prompts::is_plain(text) {
             return Ok(Text::Literal(text.to_owned()));
         }
@@ -344,7 +340,9 @@ fn look(input: &PreviewInput, library: &Library, changes_between_steps: bool) ->
         }
     };
     preview.is_plain = texts.are_plain();
-    preview.total = u64::try_from(texts.count()).unwrap_or(MAX_TOTAL).min(MAX_TOTAL);
+    preview.total = u64::try_from(texts.count())
+        .unwrap_or(MAX_TOTAL)
+        .min(MAX_TOTAL);
     let limit = input.limit.unwrap_or(PREVIEW).min(MAX_PREVIEW);
     let are_combinations = texts.expansion == Expansion::Combinations;
     let wanted = if texts.are_plain() { 1 } else { limit };

@@ -328,7 +328,10 @@ fn compare_plans(expected: &Plan, actual: &Plan, parts: &mut Parts) -> Result<()
     let expected = serde_json::to_value(expected).map_err(Error::internal)?;
     let actual = serde_json::to_value(actual).map_err(Error::internal)?;
     for (name, value) in expected.as_object().into_iter().flatten() {
-        if matches!(name.as_str(), "model" | "output" | "numerics" | "version" | "template") {
+        if matches!(
+            name.as_str(),
+            "model" | "output" | "numerics" | "version" | "template"
+        ) {
             continue;
         }
         let other = &actual[name.as_str()];

@@ -152,26 +152,29 @@ pub fn resolve(
     if !check.problems.is_empty() {
         return Err(check.problems);
     }
-    let plans = pictures.into_iter().zip(0_u32..).map(|((words, seed), copy)| {
-        let mut plan = base.clone();
-        plan.prompt = words.prompt;
-        plan.negative_prompt = words.negative_prompt;
-        plan.seed = seed;
-        plan.output.stem = template.expand(&Names {
-            now: context.now,
-            seed: plan.seed.0,
-            prompt: &plan.prompt,
-            model: plan.model.id.as_str(),
-            line: place.line.unwrap_or(0),
-            copy: place.first_copy.saturating_add(copy).saturating_add(1),
-            width: size.width,
-            height: size.height,
-            steps,
-            batch: place.batch,
-            name: place.list,
+    let plans = pictures
+        .into_iter()
+        .zip(0_u32..)
+        .map(|((words, seed), copy)| {
+            let mut plan = base.clone();
+            plan.prompt = words.prompt;
+            plan.negative_prompt = words.negative_prompt;
+            plan.seed = seed;
+            plan.output.stem = template.expand(&Names {
+                now: context.now,
+                seed: plan.seed.0,
+                prompt: &plan.prompt,
+                model: plan.model.id.as_str(),
+                line: place.line.unwrap_or(0),
+                copy: place.first_copy.saturating_add(copy).saturating_add(1),
+                width: size.width,
+                height: size.height,
+                steps,
+                batch: place.batch,
+                name: place.list,
+            });
+            plan
         });
-        plan
-    });
     Ok(Resolved {
         plans: plans.collect(),
         notes: check.notes,

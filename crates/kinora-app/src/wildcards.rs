@@ -266,7 +266,10 @@ impl WildcardFolder {
                 let mut info = info(&name, &metadata);
                 if let Some(rest) = left.checked_sub(info.bytes) {
                     left = rest;
-                    match self.find(&name).map(|text| check_list(&text.unwrap_or_default())) {
+                    match self
+                        .find(&name)
+                        .map(|text| check_list(&text.unwrap_or_default()))
+                    {
                         Ok(Ok(options)) => info.options = u32::try_from(options).ok(),
                         Ok(Err(faults)) => info.fault = faults.first().map(describe),
                         Err(error) => info.fault = Some(error.problems().first.message.clone()),
@@ -355,7 +358,10 @@ fn describe(fault: &SyntaxError) -> String {
     if fault.at.line == 0 {
         return fault.fault.to_string();
     }
-    format!("line {}, column {}: {}", fault.at.line, fault.at.column, fault.fault)
+    format!(
+        "line {}, column {}: {}",
+        fault.at.line, fault.at.column, fault.fault
+    )
 }
 
 fn problem_of(fault: &SyntaxError) -> Problem {
@@ -397,7 +403,9 @@ mod tests {
         let folder = WildcardFolder::new(root.path().join("wildcards"));
         assert_eq!(folder.list().unwrap(), []);
         assert_eq!(folder.find("colors").unwrap(), None);
-        let saved = folder.save(&keep("animals/small birds", "owl\n2::hen\n")).unwrap();
+        let saved = folder
+            .save(&keep("animals/small birds", "owl\n2::hen\n"))
+            .unwrap();
         assert_eq!((saved.options, saved.bytes), (Some(2), 11));
         folder.save(&keep("colors", "red\n")).unwrap();
         folder.save(&keep("colors", "red\nblue\n")).unwrap();
@@ -421,7 +429,10 @@ mod tests {
         };
         let refusal = folder.save(&again).unwrap_err();
         assert_eq!(refusal.problems().first.code, Code::Conflict);
-        assert_eq!(folder.remove("animals/small birds").unwrap(), "owl\n2::hen\n");
+        assert_eq!(
+            folder.remove("animals/small birds").unwrap(),
+            "owl\n2::hen\n"
+        );
         assert!(!root.path().join("wildcards/animals").exists());
         let gone = folder.remove("animals/small birds").unwrap_err();
         assert_eq!(gone.problems().first.code, Code::NotFound);
@@ -435,7 +446,14 @@ mod tests {
         fs::write(root.path().join("secret.txt"), "x").unwrap();
         let folder = WildcardFolder::new(root.path().join("wildcards"));
         fs::create_dir(&folder.root).unwrap();
-        for name in ["../secret", "/etc/passwd", "a/../../secret", "", "a\0b", ".x"] {
+        for name in [
+            "../secret",
+            "/etc/passwd",
+            "a/../../secret",
+            "",
+            "a\0b",
+            ".x",
+        ] {
             for refusal in [
                 folder.find(name).map(drop),
                 folder.save(&keep(name, "x")).map(drop),
@@ -446,11 +464,8 @@ mod tests {
             }
         }
         std::os::unix::fs::symlink(root.path(), folder.root.join("out")).unwrap();
-        std::os::unix::fs::symlink(
-            root.path().join("secret.txt"),
-            folder.root.join("link.txt"),
-        )
-        .unwrap();
+        std::os::unix::fs::symlink(root.path().join("secret.txt"), folder.root.join("link.txt"))
+            .unwrap();
         for name in ["out/secret", "link"] {
             let refusal = folder.find(name).unwrap_err().into_problems().first;
             assert_eq!(refusal.code, Code::Forbidden, "{name}");
@@ -497,7 +512,10 @@ mod tests {
         assert_eq!(folder.find("folder").unwrap(), None);
         let refusal = folder.save(&keep("x", "a\n  {b|\n")).unwrap_err();
         let problem = refusal.into_problems().first;
-        assert_eq!((problem.field.as_deref(), problem.line), (Some("text"), Some(2)));
+        assert_eq!(
+            (problem.field.as_deref(), problem.line),
+            (Some("text"), Some(2))
+        );
         assert!(folder.save(&keep("folder", "a")).is_err());
         assert!(folder.save(&keep("good/x", "a")).is_ok());
         assert!(folder.remove("bytes").is_ok());

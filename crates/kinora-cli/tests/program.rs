@@ -466,7 +466,14 @@ fn prompts_are_previewed_and_draw_from_kept_lists() {
     assert!(ran.text().contains("sky/light  2"), "{}", ran.text());
 
     let prompt = "a {red|blue} house <wildcard:sky/light>";
-    let ran = studio.run(&["prompts", "preview", prompt, "--combinations", "--limit", "4"]);
+    let ran = studio.run(&[
+        "prompts",
+        "preview",
+        prompt,
+        "--combinations",
+        "--limit",
+        "4",
+    ]);
     assert_eq!(
         ran.text(),
         "a red house at dawn\na red house at night\na red house at noon\na blue house at dawn\n"

@@ -741,7 +741,10 @@ async fn prompts_draw_from_wildcards_and_say_what_they_become() {
 
     let input = json!({ "prompt": prompt, "expansion": "combinations", "limit": 3 });
     let preview = call(&app, "prompts_preview", input).await;
-    assert_eq!((&preview["total"], &preview["is_plain"]), (&json!(4), &json!(false)));
+    assert_eq!(
+        (&preview["total"], &preview["is_plain"]),
+        (&json!(4), &json!(false))
+    );
     let texts: Vec<&str> = preview["expansions"]
         .as_array()
         .unwrap()
@@ -768,20 +771,34 @@ async fn prompts_draw_from_wildcards_and_say_what_they_become() {
         let run = json!({ "recipe": asset.recipe, "output_name": "again-{seed}" });
         let again: Submitted =
             serde_json::from_value(call(&app, "recipes_run", run).await).unwrap();
-        assert_eq!(finish(&app, again.batch).await[0].plan.prompt, job.plan.prompt);
+        assert_eq!(
+            finish(&app, again.batch).await[0].plan.prompt,
+            job.plan.prompt
+        );
     }
 
     let mut request = small(prompt);
     request["expansion"] = json!("combinations");
-    assert_eq!(call(&app, "jobs_preflight", request.clone()).await["pictures"], 4);
+    assert_eq!(
+        call(&app, "jobs_preflight", request.clone()).await["pictures"],
+        4
+    );
     assert_eq!(submit(&app, request).await.pictures, 4);
 
     let mistake = json!({ "prompt": "x\n{a|b", "negative_prompt": "<wildcard:animals/bird>" });
     let preview = call(&app, "prompts_preview", mistake.clone()).await;
     let problems = preview["problems"].as_array().unwrap();
-    assert_eq!((&problems[0]["line"], &problems[0]["column"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (&problems[0]["line"], &problems[0]["column"]),
+        (&json!(2), &json!(1))
+    );
     assert_eq!(problems[1]["field"], "negative_prompt");
-    assert!(problems[1]["hint"].as_str().unwrap().contains("animals/birds"));
+    assert!(
+        problems[1]["hint"]
+            .as_str()
+            .unwrap()
+            .contains("animals/birds")
+    );
     let refused = refuse(&app, "jobs_submit", json!({ "prompt": "x\n{a|b" })).await;
     assert_eq!(
         refused.first.message,
@@ -793,9 +810,11 @@ async fn prompts_draw_from_wildcards_and_say_what_they_become() {
     let input = json!({ "text": rows, "defaults": { "seed": 3 } });
     let check = call(&app, "bulk_check", input.clone()).await;
     assert_eq!(check["problems"], json!([]));
-    assert_eq!((&check["total_rows"], &check["pictures"]), (&json!(2), &json!(2)));
-    let listed: Submitted =
-        serde_json::from_value(call(&app, "bulk_submit", input).await).unwrap();
+    assert_eq!(
+        (&check["total_rows"], &check["pictures"]),
+        (&json!(2), &json!(2))
+    );
+    let listed: Submitted = serde_json::from_value(call(&app, "bulk_submit", input).await).unwrap();
     let prompts: Vec<String> = finish(&app, listed.batch)
         .await
         .into_iter()

@@ -93,7 +93,7 @@ pub fn plan(
         }
         *copies = copies.saturating_add(count);
         // Combinations add up; the caller says that there are too many.
-        if planned.pictures.len() > MAX_ROWS {
+        if planned.pictures.len() > 2 * MAX_ROWS {
             break;
         }
         for mut note in resolved.notes {

@@ -98,10 +98,7 @@ fn table() -> Vec<(Value, Expect)> {
         // Choices. Seed 4,000,000,000 draws the same in every version.
         (
             json!({"prompt": "a {word} and {\"json\": [1]}"}),
-            Ok_(
-                json!({"prompt": "a {word} and {\"json\": [1]}"}),
-                0,
-            ),
+            Ok_(json!({"prompt": "a {word} and {\"json\": [1]}"}), 0),
         ),
         (
             json!({"prompt": "{a|b", "negative_prompt": "<wildcard:none>", "model": "full"}),
@@ -121,10 +118,7 @@ fn table() -> Vec<(Value, Expect)> {
                 0,
             ),
         ),
-        (
-            json!({"prompt": "<comment:x>"}),
-            No(&[(INVALID, "prompt")]),
-        ),
+        (json!({"prompt": "<comment:x>"}), No(&[(INVALID, "prompt")])),
         (
             json!({"prompt": "{a long option|another}", "model": "odd"}),
             No(&[(INVALID, "prompt")]),
@@ -726,15 +720,26 @@ fn every_copy_draws_its_own_words_from_its_own_seed() {
         alone["seed"] = json!(plan.seed);
         alone["copies"] = json!(1);
         let alone = &run(&alone)[0];
-        assert_eq!((&alone.prompt, &alone.negative_prompt), (&plan.prompt, &plan.negative_prompt));
+        assert_eq!(
+            (&alone.prompt, &alone.negative_prompt),
+            (&plan.prompt, &plan.negative_prompt)
+        );
         let template = alone.template.as_ref().unwrap();
         assert_eq!(template.prompt, request["prompt"].as_str().unwrap());
         // What a recipe asks for is not drawn again.
         let again = crate::recipes::to_request(alone, None);
-        assert_eq!(run(&serde_json::to_value(again).unwrap())[0].prompt, alone.prompt);
+        assert_eq!(
+            run(&serde_json::to_value(again).unwrap())[0].prompt,
+            alone.prompt
+        );
     }
     // A file's name is made of the words that were drawn.
-    assert!(plans[0].output.stem.contains(&plans[0].prompt.replace(' ', "_")[..8]));
+    assert!(
+        plans[0]
+            .output
+            .stem
+            .contains(&plans[0].prompt.replace(' ', "_")[..8])
+    );
 }
 
 #[test]
@@ -743,7 +748,9 @@ fn combinations_make_one_picture_each_with_the_same_seeds() {
         "prompt": "{a|b} x", "negative_prompt": "{c|d}", "model": "full",
         "expansion": "combinations", "seed": 9, "copies": 2
     });
-    let plans = run(&request, &Settings::default(), &models()).unwrap().plans;
+    let plans = run(&request, &Settings::default(), &models())
+        .unwrap()
+        .plans;
     let all: Vec<String> = plans
         .iter()
         .map(|plan| format!("{}-{}-{}", plan.prompt, plan.negative_prompt, plan.seed))

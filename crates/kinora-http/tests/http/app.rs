@@ -528,11 +528,7 @@ async fn every_operation_answers_as_documented() {
         ),
         ("wildcards_save", json!({"name": "x", "text": "{a|"}), 400),
         ("wildcards_list", json!({}), 200),
-        (
-            "wildcards_get",
-            json!({"name": "animals/small birds"}),
-            200,
-        ),
+        ("wildcards_get", json!({"name": "animals/small birds"}), 200),
         ("wildcards_get", json!({"name": "nothing"}), 404),
         (
             "prompts_preview",
@@ -540,11 +536,7 @@ async fn every_operation_answers_as_documented() {
             200,
         ),
         ("prompts_preview", json!({"prompt": "{a|"}), 200),
-        (
-            "jobs_submit",
-            json!({"prompt": "<wildcard:nothing>"}),
-            400,
-        ),
+        ("jobs_submit", json!({"prompt": "<wildcard:nothing>"}), 400),
         (
             "wildcards_remove",
             json!({"name": "animals/small birds"}),
