@@ -188,7 +188,8 @@ impl Studio {
                 continue;
             };
             if parameter["in"] == "path" {
-                route = route.replace(&format!("{{{name}}}"), &plain(&value));
+                let segment = plain(&value).replace('/', "%2F");
+                route = route.replace(&format!("{{{name}}}"), &segment);
             } else {
                 query.push((name.to_owned(), plain(&value)));
             }

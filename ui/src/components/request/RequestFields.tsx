@@ -50,7 +50,7 @@ export function NegativePrompt({ draft, model, onChange, ...about }: RequestFiel
         <PromptArea
           {...attributes}
           rows={2}
-          hasWeights={model.capabilities.prompt_weights ?? false}
+          hasWeights={model.capabilities.prompt_weights}
           placeholder="What to keep away from. It doubles the time of each step."
           value={draft.negative_prompt}
           onValue={(value) => onChange({ negative_prompt: value })}
