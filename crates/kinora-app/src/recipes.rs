@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kinora_core::{
-    Asset, AssetId, Code, Expansion, Plan, Problem, Recipe, Request, WeightFile, plan::NUMERICS,
+    Asset, AssetId, Code, Plan, Problem, Recipe, Request, WeightFile, plan::NUMERICS,
 };
 use kinora_media::Picture;
 use kinora_queue::{BatchKind, NewJob};
@@ -222,7 +222,7 @@ pub fn to_request(plan: &Plan, output_name: Option<String>) -> Request {
     Request {
         prompt: plan.prompt.clone(),
         negative_prompt: plan.negative_prompt.clone(),
-        expansion: Some(Expansion::Off),
+        expansion: Some(kinora_core::Expansion::Off),
         model: Some(plan.model.id.clone()),
         width: Some(plan.size.width),
         height: Some(plan.size.height),

@@ -102,7 +102,6 @@ pub fn resolve(
             "Choose another model.",
         );
     }
-    let texts = check.texts(request, context);
     check.prompt(&request.prompt, can.prompt_chars);
     let true_cfg = check.negative_prompt(request, model);
     let size = check.size(request, model);
@@ -111,6 +110,7 @@ pub fn resolve(
     let copies = check.copies(request.copies, can.copies, context.settings.default_copies);
     let sampler = check.choice("sampler", request.sampler, &can.samplers);
     let schedule = check.choice("schedule", request.schedule, &can.schedules);
+    let texts = check.texts(request, context);
     let template = check.template(request, context.settings);
     let (Some(template), Some(sampler), Some(schedule), Some(texts)) =
         (template, sampler, schedule, texts)

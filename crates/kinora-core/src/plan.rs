@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Expansion, Family, ImageFormat, Mode, ModelId, Rng, Sampler, Schedule, Seed};
+use crate::{Family, ImageFormat, Mode, ModelId, Rng, Sampler, Schedule, Seed};
 
 /// The version of the plan's format; it only grows.
 pub const PLAN_VERSION: u32 = 1;
@@ -85,7 +85,7 @@ pub struct PromptTemplate {
     pub negative_prompt: String,
     /// How its words were chosen.
     #[serde(default)]
-    pub expansion: Expansion,
+    pub expansion: crate::Expansion,
 }
 
 /// One picture, fully decided.

@@ -37,8 +37,8 @@ impl Recipe {
         let mut recipe = self.clone();
         recipe.plan.model.root = Default::default();
         recipe.plan.output.stem = String::new();
-        recipe.plan.template = None;
         recipe.timings = None;
+        recipe.plan.template = None;
         recipe.created_at = None;
         recipe
     }

@@ -24,10 +24,10 @@ pub enum Expansion {
 pub struct Request {
     /// What to paint.
     pub prompt: String,
+    /// What becomes of choices in it and in the negative prompt. None: drawn at random.
+    pub expansion: Option<Expansion>,
     /// What to keep away from, for models that can.
     pub negative_prompt: String,
-    /// What becomes of choices in both texts. None: drawn at random.
-    pub expansion: Option<Expansion>,
     /// None: the default model of the settings.
     pub model: Option<ModelId>,
     /// Pixels.

@@ -58,15 +58,6 @@ pub fn request(look: &Look) -> Result<Request, Refusal> {
     })
 }
 
-/// What becomes of choices; None: drawn at random.
-fn expansion(combinations: bool, plain: bool) -> Option<Value> {
-    match (combinations, plain) {
-        (true, _) => Some(json!("combinations")),
-        (false, true) => Some(json!("off")),
-        (false, false) => None,
-    }
-}
-
 /// Tells what `resolve` decided differently from what was asked.
 pub fn tell_notes(context: &Context, notes: &[Note]) {
     for note in notes {
@@ -186,4 +177,13 @@ pub fn write_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), Refusal> {
         )
         .into()
     })
+}
+
+/// What becomes of choices; None: drawn at random.
+fn expansion(combinations: bool, plain: bool) -> Option<Value> {
+    match (combinations, plain) {
+        (true, _) => Some(json!("combinations")),
+        (false, true) => Some(json!("off")),
+        (false, false) => None,
+    }
 }

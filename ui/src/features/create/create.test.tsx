@@ -1,13 +1,14 @@
 import { act, screen, waitFor, within } from '@testing-library/react';
 import userEvent from '@testing-library/user-event';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import type { MockBackend } from '#dev/mock/backend';
+import { MODELS } from '#dev/mock/data';
 import { resetBackend } from '#dev/mock/host';
 import { renderPage } from '#dev/render';
 import { settingsOf } from '@/api/settings-of';
 import type { Job, Plan, RequestInput } from '@/api/types';
-import { draftStore, emptyDraft, updateDraft } from '@/lib/draft';
+import { draftStore, emptyDraft } from '@/lib/draft';
 import CreatePage, { pickJob } from './CreatePage';
 import { followedStore } from './followed';
 
@@ -125,27 +126,30 @@ describe('a prompt with choices', () => {
     expect(draftStore.get().expansion).toBeNull();
   });
 
-  it('weighs words by keys where the model reads weights', async () => {
-    const user = userEvent.setup();
-    const { capabilities } = backend.models_list().models[0]!;
-    renderPage(<CreatePage />);
-    const prompt = await screen.findByLabelText<HTMLTextAreaElement>('Prompt');
-    await user.type(prompt, 'a red fox');
-    prompt.setSelectionRange(2, 5);
-    await user.keyboard('{Control>}{ArrowUp}{/Control}');
-    expect(prompt).toHaveValue('a red fox');
-    capabilities.prompt_weights = true;
-    try {
-      act(() => updateDraft({ prompt: 'a red fox here' }));
+  describe('with the keys for weights', () => {
+    const { capabilities } = MODELS[0]!;
+    afterEach(() => {
+      capabilities.prompt_weights = false;
+    });
+
+    it.each([
+      { reads: true, expected: 'a (red:1.2) fox' },
+      { reads: false, expected: 'a red fox' },
+    ])('weighs words where the model reads weights ($reads)', async ({ reads, expected }) => {
+      const user = userEvent.setup();
+      capabilities.prompt_weights = reads;
+      draftStore.set({ ...emptyDraft, prompt: 'a red fox' });
+      renderPage(<CreatePage />);
+      await screen.findByRole('radio', { name: /^16:9/ });
+      const prompt = screen.getByLabelText<HTMLTextAreaElement>('Prompt');
+      prompt.focus();
       prompt.setSelectionRange(2, 5);
       await user.keyboard('{Control>}{ArrowUp}{ArrowUp}{/Control}');
-      expect(prompt).toHaveValue('a (red:1.2) fox here');
-      expect(draftStore.get().prompt).toBe('a (red:1.2) fox here');
+      expect(prompt).toHaveValue(expected);
+      expect(draftStore.get().prompt).toBe(expected);
       await user.keyboard('{Control>}{ArrowDown}{ArrowDown}{/Control}');
-      expect(prompt).toHaveValue('a red fox here');
-    } finally {
-      capabilities.prompt_weights = false;
-    }
+      expect(prompt).toHaveValue('a red fox');
+    });
   });
 
   it('comes back with the settings of its pictures', () => {
