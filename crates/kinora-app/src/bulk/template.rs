@@ -59,8 +59,8 @@ impl Template {
             at += found;
             let rest = &text[at..];
             let is_raw = at < raw_end;
-            if rest.starts_with('\\') {
-                let length = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
+            if let Some(escaped) = rest.strip_prefix('\\') {
+                let length = 1 + escaped.chars().next().map_or(0, char::len_utf8);
                 reader.literal.push_str(&rest[..length]);
                 at += length;
             } else if !is_raw && (rest.starts_with("{{") || rest.starts_with("}}")) {
