@@ -13,6 +13,7 @@ const PAGES = [
   '/sessions',
   '/models',
   '/settings/general',
+  '/settings/wildcards',
   '/settings/folders',
   '/settings/system',
   '/settings/space',

@@ -70,6 +70,7 @@ pub fn fmt() -> Result<()> {
 const ARROWS: &[(&str, &[&str])] = &[
     ("kinora-core", &[]),
     ("kinora-weights", &["kinora-core"]),
+    ("kinora-prompts", &[]),
     ("kinora-media", &["kinora-core"]),
     ("kinora-diffusion", &["kinora-core", "kinora-weights"]),
     (
@@ -90,6 +91,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "kinora-core",
             "kinora-catalog",
             "kinora-media",
+            "kinora-prompts",
             "kinora-queue",
             "kinora-store",
         ],

@@ -18,7 +18,8 @@ use crate::{
     app::App,
     assets, batches, bulk, capabilities, cleanup, config,
     error::{Error, Result},
-    estimate, jobs, logs, loras, models, queue, recipes, sessions, settings, system,
+    estimate, jobs, logs, loras, models, prompts, queue, recipes, sessions, settings, system,
+    wildcards,
 };
 
 /// How a command travels over HTTP.
@@ -73,6 +74,8 @@ pub enum Tag {
     Models,
     /// What can be cleaned up.
     Cleanup,
+    /// Lists of options for prompts.
+    Wildcards,
     /// The machine and the program.
     System,
 }
@@ -89,6 +92,7 @@ impl Tag {
             Tag::Settings => "settings",
             Tag::Models => "models",
             Tag::Cleanup => "cleanup",
+            Tag::Wildcards => "wildcards",
             Tag::System => "system",
         }
     }
@@ -129,6 +133,7 @@ impl Command {
             "settings" => Some(Tag::Settings),
             "models" | "capabilities" | "loras" => Some(Tag::Models),
             "cleanup" => Some(Tag::Cleanup),
+            "wildcards" => Some(Tag::Wildcards),
             "system" | "config" => Some(Tag::System),
             _ => None,
         }
@@ -277,6 +282,17 @@ commands! {
         "Queues every failed job again, each with the fix that fits it if wanted";
     queue_clear_finished Post "/api/queue/clear-finished" queue::clear_finished, (queue::JobScope) -> queue::JobCount, changes [Jobs Queue Batches Sessions],
         "Forgets finished jobs; their pictures stay";
+
+    prompts_preview Post "/api/prompts/preview" prompts::preview, (prompts::PreviewInput) -> prompts::PromptPreview, changes [],
+        "Shows what a prompt with choices becomes, and how many combinations it has";
+    wildcards_list Get "/api/wildcards" wildcards::list, (NoInput) -> wildcards::WildcardList, changes [],
+        "Every wildcard: lists of options that prompts can name";
+    wildcards_get Get "/api/wildcards/{name}" wildcards::get, (wildcards::WildcardRef) -> wildcards::Wildcard, changes [],
+        "One wildcard with its lines";
+    wildcards_save Post "/api/wildcards" wildcards::save, (wildcards::SaveWildcard) -> wildcards::WildcardInfo, changes [Wildcards],
+        "Writes a wildcard, new or in place of the one of that name";
+    wildcards_remove Delete "/api/wildcards/{name}" wildcards::remove, (wildcards::WildcardRef) -> wildcards::Wildcard, changes [Wildcards],
+        "Deletes a wildcard and answers with what it said, so that it can be saved again";
 
     bulk_check Post "/api/bulk/check" bulk::check, (bulk::BulkInput) -> bulk::BulkCheck, changes [],
         "Reads a prompt list and names every bad row, without queueing anything";

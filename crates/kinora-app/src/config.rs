@@ -381,6 +381,11 @@ impl Config {
         self.data_dir.join("hashes.json")
     }
 
+    /// Wildcards: lists of options that prompts can name.
+    pub fn wildcards_dir(&self) -> PathBuf {
+        self.data_dir.join("wildcards")
+    }
+
     /// Previews and checkpoints, one folder per job.
     pub fn jobs_dir(&self) -> PathBuf {
         self.data_dir.join("jobs")

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use jiff::Zoned;
 use kinora_core::Plan;
+use kinora_prompts::Library;
 use rand::Rng as _;
 
 use crate::{
     app::App,
     inputs,
     models::Catalogue,
+    prompts,
     resolve::{Candidate, Context},
     settings::Settings,
 };
@@ -26,6 +28,7 @@ pub(crate) struct Decisions {
     bytes_per_number: u64,
     batch_tag: String,
     app: Arc<App>,
+    library: Library,
 }
 
 impl Decisions {
@@ -43,6 +46,7 @@ impl Decisions {
             bytes_per_number,
             batch_tag: format!("{:08x}", rand::rng().random::<u32>()),
             app: Arc::clone(app),
+            library: prompts::library(app),
         }
     }
 
@@ -68,6 +72,7 @@ impl Decisions {
             picture: &|reference| inputs::find(&self.app, reference),
             lora: &|model, name| self.catalogue.lora(model, name),
             random_seed: &|| rand::rng().random(),
+            library: &self.library,
         })
     }
 }

@@ -30,6 +30,7 @@ pub mod media;
 pub mod metadata;
 pub mod models;
 pub mod naming;
+pub mod prompts;
 pub mod queue;
 pub mod recipes;
 pub mod resolve;
@@ -37,6 +38,7 @@ pub mod sessions;
 pub mod settings;
 mod suggest;
 pub mod system;
+pub mod wildcards;
 
 pub use app::{App, Parts};
 pub use commands::{COMMANDS, Command};

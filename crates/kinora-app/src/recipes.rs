@@ -218,11 +218,12 @@ pub async fn run(app: &Arc<App>, input: RunRecipe) -> Result<Submitted> {
     enqueue(app, submission).await
 }
 
-/// The request that resolves to this plan.
+/// The request that resolves to this plan: its words stand as they are.
 pub fn to_request(plan: &Plan, output_name: Option<String>) -> Request {
     Request {
         prompt: plan.prompt.clone(),
         negative_prompt: plan.negative_prompt.clone(),
+        expansion: Some(kinora_core::Expansion::Off),
         model: Some(plan.model.id.clone()),
         width: Some(plan.size.width),
         height: Some(plan.size.height),
@@ -364,7 +365,10 @@ fn compare_plans(expected: &Plan, actual: &Plan, parts: &mut Parts) -> Result<()
     let expected = serde_json::to_value(without_machine(expected)).map_err(Error::internal)?;
     let actual = serde_json::to_value(without_machine(actual)).map_err(Error::internal)?;
     for (name, value) in expected.as_object().into_iter().flatten() {
-        if matches!(name.as_str(), "model" | "output" | "numerics" | "version") {
+        if matches!(
+            name.as_str(),
+            "model" | "output" | "numerics" | "version" | "template"
+        ) {
             continue;
         }
         let other = &actual[name.as_str()];

@@ -16,6 +16,7 @@ use crate::{
     bytes::format_bytes,
     jobs::Note,
     naming::{Names, Template},
+    prompts::{Texts, Words},
     settings::Settings,
     suggest::did_you_mean,
 };
@@ -47,6 +48,8 @@ pub struct Context<'a> {
     pub lora: &'a dyn Fn(&ModelId, &str) -> Result<PlannedLora, Problem>,
     /// A random seed below 2³².
     pub random_seed: &'a dyn Fn() -> u32,
+    /// Reads prompts, with this studio's wildcards.
+    pub library: &'a kinora_prompts::Library,
 }
 
 /// Where a request stands in a list.
@@ -109,8 +112,11 @@ pub fn resolve(
     let sampler = check.choice("sampler", request.sampler, &can.samplers);
     let schedule = check.choice("schedule", request.schedule, &can.schedules);
     let format = check.format(request, mode, context.settings);
+    let texts = check.texts(request, context);
     let template = check.template(request, context.settings);
-    let (Some(template), Some(sampler), Some(schedule)) = (template, sampler, schedule) else {
+    let (Some(template), Some(sampler), Some(schedule), Some(texts)) =
+        (template, sampler, schedule, texts)
+    else {
         return Err(check.problems);
     };
     if !check.problems.is_empty() {
@@ -120,12 +126,15 @@ pub fn resolve(
     let first = request
         .seed
         .unwrap_or_else(|| Seed((context.random_seed)().into()));
+    let prompts = texts.template_of(request);
+    let pictures = check.pictures(&texts, first, copies, model, prompts.is_some());
     let base = Plan {
         version: PLAN_VERSION,
         numerics: NUMERICS.to_owned(),
         mode,
         model: planned.clone(),
         prompt: request.prompt.clone(),
+        template: prompts,
         negative_prompt: request.negative_prompt.clone(),
         source,
         loras,
@@ -148,24 +157,29 @@ pub fn resolve(
     if !check.problems.is_empty() {
         return Err(check.problems);
     }
-    let plans = (0..copies).map(|copy| {
-        let mut plan = base.clone();
-        plan.seed = first.for_copy(copy);
-        plan.output.stem = template.expand(&Names {
-            now: context.now,
-            seed: plan.seed.0,
-            prompt: &plan.prompt,
-            model: plan.model.id.as_str(),
-            line: place.line.unwrap_or(0),
-            copy: place.first_copy.saturating_add(copy).saturating_add(1),
-            width: size.width,
-            height: size.height,
-            steps,
-            batch: place.batch,
-            name: place.list,
+    let plans = pictures
+        .into_iter()
+        .zip(0_u32..)
+        .map(|((words, seed), copy)| {
+            let mut plan = base.clone();
+            plan.prompt = words.prompt;
+            plan.negative_prompt = words.negative_prompt;
+            plan.seed = seed;
+            plan.output.stem = template.expand(&Names {
+                now: context.now,
+                seed: plan.seed.0,
+                prompt: &plan.prompt,
+                model: plan.model.id.as_str(),
+                line: place.line.unwrap_or(0),
+                copy: place.first_copy.saturating_add(copy).saturating_add(1),
+                width: size.width,
+                height: size.height,
+                steps,
+                batch: place.batch,
+                name: place.list,
+            });
+            plan
         });
-        plan
-    });
     Ok(Resolved {
         plans: plans.collect(),
         notes: check.notes,
@@ -263,6 +277,108 @@ impl Check {
         });
     }
 
+    /// The texts with their choices; None: they cannot be read.
+    fn texts(&mut self, request: &Request, context: &Context<'_>) -> Option<Texts> {
+        let faults = match Texts::read(request, context.library) {
+            Ok(texts) => return Some(texts),
+            Err(faults) => faults,
+        };
+        for fault in faults {
+            self.problem(fault.problem());
+        }
+        None
+    }
+
+    /// The words and the seed of every picture.
+    fn pictures(
+        &mut self,
+        texts: &Texts,
+        first: Seed,
+        copies: u32,
+        model: &Model,
+        are_unmeasured: bool,
+    ) -> Vec<(Words, Seed)> {
+        let pictures = match texts.pictures(first, copies) {
+            Ok(pictures) => pictures,
+            Err(problem) => {
+                self.problem(problem);
+                return Vec::new();
+            }
+        };
+        let can = &model.capabilities;
+        if are_unmeasured {
+            let found = self.problems.len();
+            for (words, _) in &pictures {
+                self.drawn(words, can.prompt_chars);
+                if self.problems.len() > found {
+                    break;
+                }
+            }
+        }
+        if let Some((words, _)) = pictures.first() {
+            self.unread_marks(words, model);
+        }
+        pictures
+    }
+
+    /// What words that were drawn have to be like.
+    fn drawn(&mut self, words: &Words, most: u32) {
+        if words.prompt.trim().is_empty() {
+            self.refuse(
+                "prompt",
+                "a combination of the prompt is empty",
+                "Let every option say something, or put words around them.",
+            );
+        }
+        for (field, name, text) in [
+            ("prompt", "prompt", &words.prompt),
+            ("negative_prompt", "negative prompt", &words.negative_prompt),
+        ] {
+            let length = text.chars().count();
+            if length > most as usize {
+                self.refuse(
+                    field,
+                    format!(
+                        "a combination of the {name} has {length} characters; this model takes at \
+                         most {most}"
+                    ),
+                    "Shorten its options, or pick fewer of them.",
+                );
+            }
+            if text.contains('\0') {
+                self.refuse(
+                    field,
+                    format!("a combination of the {name} contains a zero character"),
+                    "Remove it from the wildcard.",
+                );
+            }
+        }
+    }
+
+    /// Says that the model takes marks of the prompt for words.
+    fn unread_marks(&mut self, words: &Words, model: &Model) {
+        let can = &model.capabilities;
+        for (field, text) in [
+            ("prompt", &words.prompt),
+            ("negative_prompt", &words.negative_prompt),
+        ] {
+            if !can.prompt_weights && kinora_prompts::has_weights(text) {
+                let message = format!(
+                    "{} reads parentheses as text: (word:1.2) does not weigh the word",
+                    model.name
+                );
+                self.note(field, message);
+            }
+            if !can.prompt_schedule && kinora_prompts::PromptSchedule::parse(text).is_some() {
+                let message = format!(
+                    "{} reads square brackets as text: [a|b] does not change between steps",
+                    model.name
+                );
+                self.note(field, message);
+            }
+        }
+    }
+
     fn prompt(&mut self, prompt: &str, most: u32) {
         if prompt.trim().is_empty() {
             self.refuse("prompt", "the prompt is empty", "Say what to paint.");
@@ -272,7 +388,8 @@ impl Check {
 
     fn text(&mut self, field: &str, name: &str, text: &str, most: u32) {
         let length = text.chars().count();
-        if length > most as usize {
+        // What a text with choices becomes is measured when it is drawn.
+        if length > most as usize && kinora_prompts::is_plain(text) {
             self.refuse(
                 field,
                 format!("the {name} has {length} characters; this model takes at most {most}"),

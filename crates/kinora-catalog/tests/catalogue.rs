@@ -295,6 +295,7 @@ fn the_need_for_memory_grows_with_the_work() {
                 .unwrap()
         },
         prompt: "a cat".to_owned(),
+        template: None,
         negative_prompt: String::new(),
         source: None,
         loras: Vec::new(),

@@ -95,6 +95,12 @@ pub enum Command {
     /// Look at the models
     #[command(subcommand)]
     Models(Models),
+    /// Look at what a prompt with choices becomes
+    #[command(subcommand)]
+    Prompts(Prompts),
+    /// Keep lists of options that prompts can name
+    #[command(subcommand)]
+    Wildcards(Wildcards),
     /// Serve the studio to browsers
     Serve(Serve),
     /// Make a picture again from the recipe inside it
@@ -124,6 +130,13 @@ pub struct Look {
     /// What to keep away from
     #[arg(short, long, value_name = "TEXT")]
     pub negative: Option<String>,
+    /// One picture for each combination of the prompt's choices; without, each picture draws its own
+    /// words
+    #[arg(long)]
+    pub combinations: bool,
+    /// Take prompts as they are written: no choices, no tags
+    #[arg(long, conflicts_with = "combinations")]
+    pub plain: bool,
     /// Size in pixels
     #[arg(short, long, value_name = "WxH", value_parser = parse_size)]
     pub size: Option<(u32, u32)>,
@@ -468,6 +481,62 @@ pub enum Models {
     Show {
         /// Which
         id: String,
+    },
+}
+
+/// `kinora prompts`
+#[derive(Debug, Subcommand)]
+pub enum Prompts {
+    /// Show what a prompt becomes, and how many combinations it has
+    Preview(Preview),
+}
+
+/// `kinora prompts preview`
+#[derive(Debug, Args)]
+pub struct Preview {
+    /// The prompt; `-` reads it from standard input
+    pub prompt: String,
+    /// What to keep away from
+    #[arg(short, long, value_name = "TEXT")]
+    pub negative: Option<String>,
+    /// List the combinations in their order; without, draws of seeds
+    #[arg(long)]
+    pub combinations: bool,
+    /// Seed of the first draw; examples when left out
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Model that would read it
+    #[arg(short, long, value_name = "ID")]
+    pub model: Option<String>,
+    /// At most this many, up to 200
+    #[arg(long, default_value_t = 10)]
+    pub limit: u32,
+}
+
+/// `kinora wildcards`
+#[derive(Debug, Subcommand)]
+pub enum Wildcards {
+    /// List wildcards
+    List,
+    /// Print the lines of a wildcard
+    Show {
+        /// Which, such as `colors` or `animals/birds`
+        name: String,
+    },
+    /// Keep a list as a wildcard, in place of the one of that name
+    Set {
+        /// What prompts will call it
+        name: String,
+        /// A text file with one option a line; `-` reads it from standard input
+        file: PathBuf,
+        /// Refuse when there is one of that name
+        #[arg(long)]
+        only_new: bool,
+    },
+    /// Delete a wildcard
+    Delete {
+        /// Which
+        name: String,
     },
 }
 

@@ -455,6 +455,51 @@ async fn the_server_answers_to_the_hosts_and_origins_of_its_configuration() {
 }
 
 #[test]
+fn prompts_are_previewed_and_draw_from_kept_lists() {
+    let studio = Studio::new();
+    let file = studio.write("sky.txt", "at dawn\nat {night|noon}\n");
+    let kept = studio.ask(&["wildcards", "set", "sky/light", &file]);
+    assert_eq!(kept["options"], 2);
+    let ran = studio.run(&["wildcards", "show", "sky/light"]);
+    assert_eq!(ran.text(), "at dawn\nat {night|noon}\n");
+    let ran = studio.run(&["wildcards", "list"]);
+    assert!(ran.text().contains("sky/light  2"), "{}", ran.text());
+
+    let prompt = "a {red|blue} house <wildcard:sky/light>";
+    let ran = studio.run(&[
+        "prompts",
+        "preview",
+        prompt,
+        "--combinations",
+        "--limit",
+        "4",
+    ]);
+    assert_eq!(
+        ran.text(),
+        "a red house at dawn\na red house at night\na red house at noon\na blue house at dawn\n"
+    );
+    assert_eq!(ran.errors(), "6 combinations\n");
+    let shown = studio.ask(&["prompts", "preview", prompt, "--seed", "5", "--limit", "2"]);
+    let look = ["--size", "128x128", "--steps", "1", "--seed", "5"];
+    let drawn = studio.ask(&[&["generate", prompt, "--copies", "2"][..], &look].concat());
+    for copy in 0..2 {
+        assert_eq!(
+            drawn["jobs"][copy]["plan"]["prompt"],
+            shown["expansions"][copy]["prompt"]
+        );
+    }
+    let all = studio.ask(&[&["generate", "{a|b} house", "--combinations"][..], &look].concat());
+    assert_eq!(all["assets"].as_array().unwrap().len(), 2);
+    let plain = studio.ask(&[&["generate", "{a|b} house", "--plain"][..], &look].concat());
+    assert_eq!(plain["jobs"][0]["plan"]["prompt"], "{a|b} house");
+
+    let gone = studio.ask(&["wildcards", "delete", "sky/light"]);
+    assert_eq!(gone["text"], "at dawn\nat {night|noon}\n");
+    let ran = studio.run(&["generate", prompt]);
+    assert_eq!(ran.code(), WRONG_INPUT, "{}", ran.errors());
+}
+
+#[test]
 fn exit_codes_are_those_of_the_documentation() {
     let studio = Studio::new();
     let nobody = "01900000-0000-7000-8000-00000000dead";
@@ -469,6 +514,10 @@ fn exit_codes_are_those_of_the_documentation() {
         (&["jobs", "show", "no-id"], WRONG_INPUT),
         (&["assets", "trash", nobody], NOT_FOUND),
         (&["models", "show", "nothing"], NOT_FOUND),
+        (&["prompts", "preview", "{a|b"], WRONG_INPUT),
+        (&["generate", "x", "--plain", "--combinations"], WRONG_INPUT),
+        (&["wildcards", "show", "nothing"], NOT_FOUND),
+        (&["wildcards", "show", "../x"], WRONG_INPUT),
         (&["cleanup"], WRONG_INPUT),
         (&["cleanup", "--job", nobody], NOT_FOUND),
         (&["nonsense"], WRONG_INPUT),

@@ -173,6 +173,12 @@ pub struct Capabilities {
     pub copies: IntRange,
     /// Longest prompt, in characters.
     pub prompt_chars: u32,
+    /// Whether `(word:1.2)` weighs words; else it is read as text.
+    #[serde(default)]
+    pub prompt_weights: bool,
+    /// Whether `[a|b]` and `[a:b:0.5]` change the prompt between steps; else they are read as text.
+    #[serde(default)]
+    pub prompt_schedule: bool,
     /// Length that the long text encoder pads or cuts a prompt to, in tokens.
     pub text_tokens: u32,
     /// Step rules, the default first.

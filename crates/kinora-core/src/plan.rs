@@ -94,6 +94,19 @@ pub struct OutputPlan {
     pub format: FileFormat,
 }
 
+/// The texts as they were asked for, before words were drawn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PromptTemplate {
+    /// What to paint, with its choices.
+    pub prompt: String,
+    /// What to keep away from, with its choices.
+    #[serde(default)]
+    pub negative_prompt: String,
+    /// How its words were chosen.
+    #[serde(default)]
+    pub expansion: crate::Expansion,
+}
+
 /// One picture, fully decided.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
@@ -105,8 +118,12 @@ pub struct Plan {
     pub mode: Mode,
     /// Model and files.
     pub model: PlannedModel,
-    /// After expansion of variables.
+    /// After expansion: the words of this very picture.
     pub prompt: String,
+    /// What the words were drawn from; None: they stand as they were written. It does not change
+    /// the picture, and does not leave this machine in its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<PromptTemplate>,
     /// Empty: none.
     pub negative_prompt: String,
     /// What it starts from besides words.

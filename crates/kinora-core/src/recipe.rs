@@ -37,6 +37,7 @@ impl Recipe {
         let mut recipe = self.clone();
         recipe.plan.forget_machine();
         recipe.timings = None;
+        recipe.plan.template = None;
         recipe.created_at = None;
         recipe
     }

@@ -23,12 +23,27 @@ fn one() -> f32 {
     1.0
 }
 
+/// What becomes of the choices in a prompt: `{a|b}`, wildcards and the like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Expansion {
+    /// Each picture draws its own words, from its own seed.
+    #[default]
+    Random,
+    /// One picture for each combination, all with the same seeds.
+    Combinations,
+    /// Nothing: braces and tags are text.
+    Off,
+}
+
 /// A request for pictures. Everything but the prompt may be left out; `resolve` fills it in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Request {
     /// What to paint.
     pub prompt: String,
+    /// What becomes of choices in it and in the negative prompt. None: drawn at random.
+    pub expansion: Option<Expansion>,
     /// What to keep away from, for models that can.
     pub negative_prompt: String,
     /// The picture to start from, to edit, or to begin a clip with.

@@ -95,6 +95,7 @@ fn recipe() -> Recipe {
                 weights: Vec::new(),
             },
             prompt: "waves of colour".to_owned(),
+            template: None,
             negative_prompt: String::new(),
             source: None,
             loras: Vec::new(),

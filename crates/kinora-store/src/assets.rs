@@ -490,6 +490,7 @@ mod tests {
                         weights: Vec::new(),
                     },
                     prompt: name.into(),
+                    template: None,
                     negative_prompt: String::new(),
                     source: None,
                     loras: Vec::new(),

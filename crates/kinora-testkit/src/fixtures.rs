@@ -33,6 +33,7 @@ pub fn plan(prompt: &str) -> Plan {
                 .into(),
         },
         prompt: prompt.into(),
+        template: None,
         negative_prompt: String::new(),
         source: None,
         loras: Vec::new(),

@@ -67,6 +67,8 @@ export class MockBackend extends MockRooms {
       session.assets = 18 - index * 5;
       session.updated_at = session.created_at = Date.now() - (index + 1) * 86_400_000;
     });
+    this.wildcards.set('colours', 'red\n2::blue\n{light|dark} green\n');
+    this.wildcards.set('animals/birds', 'owl\nhen\n');
     this.recount();
     this.batches.get(list.batch)!.created_at -= 5_400_000;
   }

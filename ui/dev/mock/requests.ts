@@ -1,6 +1,6 @@
 // Requests of the scripted studio: what is wrong with them, what they become, what they cost. Enough
 // to draw a form against; the real rules are the server's.
-import type { Model, Plan, Problem, RequestInput } from '@/api/types';
+import type { Model, Plan, PreviewInput, Problem, RequestInput } from '@/api/types';
 import { MODELS } from './data';
 import { MockState } from './state';
 
@@ -129,6 +129,40 @@ export class MockRequests extends MockState {
       memory_available: 71e9,
       disk_needed: pictures * 1.4e6,
       disk_available: 412e9,
+    };
+  }
+
+  /** Flat choices only; the server reads the whole language. */
+  prompts_preview(input: PreviewInput) {
+    const prompt = input.prompt ?? '';
+    const choices = [...prompt.matchAll(/\{([^{}]*\|[^{}]*)\}/g)].map(([, inside]) =>
+      inside!.split('|'),
+    );
+    const total = choices.reduce((product, { length }) => product * length, 1);
+    const text = (index: number) => {
+      let rest = index;
+      const picks = choices
+        .toReversed()
+        .map((options) => {
+          const pick = options[rest % options.length]!;
+          rest = Math.floor(rest / options.length);
+          return pick;
+        })
+        .toReversed();
+      return prompt.replaceAll(/\{([^{}]*\|[^{}]*)\}/g, () => picks.shift() ?? '');
+    };
+    const all = Array.from({ length: Math.min(total, input.limit ?? 10) }, (_, index) => ({
+      prompt: text(index),
+      negative_prompt: input.negative_prompt ?? '',
+      seed: null,
+    }));
+    return {
+      is_plain: !choices.length,
+      total,
+      limit: 1000,
+      expansions: all,
+      steps: [],
+      problems: [],
     };
   }
 

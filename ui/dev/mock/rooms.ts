@@ -184,6 +184,31 @@ export class MockRooms extends MockPictures {
     };
   }
 
+  wildcards_list() {
+    const wildcards = [...this.wildcards].map(([name, text]) => this.wildcard(name, text));
+    return { wildcards, folder: '/home/ada/.local/share/kinora/wildcards' };
+  }
+  wildcards_get({ name }: Fields) {
+    const text = this.wildcards.get(String(name));
+    if (text === undefined) refuse('not_found', `there is no wildcard "${String(name)}"`, '');
+    return { name: String(name), text };
+  }
+  wildcards_save({ name, text, only_new }: Fields) {
+    if (only_new && this.wildcards.has(String(name)))
+      refuse('conflict', `there is a wildcard "${String(name)}" already`, '', 'name');
+    this.wildcards.set(String(name), String(text));
+    return this.wildcard(String(name), String(text));
+  }
+  wildcards_remove(input: Fields) {
+    const wildcard = this.wildcards_get(input);
+    this.wildcards.delete(wildcard.name);
+    return wildcard;
+  }
+  private wildcard(name: string, text: string) {
+    const options = text.split('\n').filter((line) => line.trim() && !line.startsWith('#')).length;
+    return { name, options, bytes: text.length, modified_at: Date.now(), fault: null };
+  }
+
   readMetadata(name: string) {
     if (!/\.(png|jpe?g|webp)$/i.test(name))
       refuse(

@@ -58,6 +58,8 @@ export class MockState {
   readonly sessions = new Map<string, Session>();
   /** Newest first. A number is a picture that has not been asked for yet. */
   assets: (Asset | number)[] = [];
+  /** Lists of options, by name. */
+  readonly wildcards = new Map<string, string>();
   isPaused = false;
   settings: Settings = {
     theme: 'system',

@@ -44,6 +44,10 @@ export const keys = {
   system: () => ['system', 'info'] as const,
   logs: (query: object) => ['system', 'logs', query] as const,
   cleanup: () => ['cleanup'] as const,
+  wildcards: () => ['wildcards', 'list'] as const,
+  wildcard: (name: string) => ['wildcards', 'one', name] as const,
+  // What a prompt becomes depends on the lists that it names.
+  promptPreviews: () => ['wildcards', 'preview'] as const,
   preflights: () => ['preflight'] as const,
   bulkChecks: () => ['bulk-check'] as const,
 };

@@ -18,7 +18,17 @@ import {
   type JobFilter,
   type ListPage,
 } from './keys';
-import type { Asset, Batch, BulkInput, Job, LogQuery, Model, RequestInput, Session } from './types';
+import type {
+  Asset,
+  Batch,
+  BulkInput,
+  Job,
+  LogQuery,
+  Model,
+  PreviewInput,
+  RequestInput,
+  Session,
+} from './types';
 
 export function useModels() {
   return useQuery({ queryKey: keys.models(), queryFn: () => call('models_list', {}) });
@@ -127,6 +137,38 @@ export function usePreflight(request: RequestInput | null) {
     placeholderData: keepPreviousData,
     staleTime: 5000,
     gcTime: 10_000,
+  });
+}
+
+/** What a prompt with choices becomes. `null`: nothing to ask. */
+export function usePromptPreview(input: PreviewInput | null) {
+  return useQuery({
+    queryKey: [...keys.promptPreviews(), input],
+    queryFn: () => call('prompts_preview', input!),
+    enabled: input !== null,
+    placeholderData: keepPreviousData,
+    staleTime: 5000,
+    gcTime: 10_000,
+  });
+}
+
+export function useWildcards() {
+  // Files may be put into the folder behind our back.
+  return useQuery({
+    queryKey: keys.wildcards(),
+    queryFn: () => call('wildcards_list', {}),
+    staleTime: 0,
+  });
+}
+
+/** One list with its lines, read anew whenever it is opened. */
+export function useWildcard(name: string | null) {
+  return useQuery({
+    queryKey: keys.wildcard(name ?? ''),
+    queryFn: () => call('wildcards_get', { name: name! }),
+    enabled: name !== null,
+    staleTime: 0,
+    gcTime: 0,
   });
 }
 

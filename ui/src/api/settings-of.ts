@@ -1,10 +1,13 @@
 // A picture's or job's plan as settings that a form understands.
 import type { Plan } from './types';
 
+/** With its choices, where its words were drawn: the same seed draws the same ones again. */
 export function settingsOf(plan: Plan): Record<string, unknown> {
+  const { template } = plan;
   return {
-    prompt: plan.prompt,
-    negative_prompt: plan.negative_prompt,
+    prompt: template ? template.prompt : plan.prompt,
+    negative_prompt: template ? template.negative_prompt : plan.negative_prompt,
+    expansion: template && template.expansion !== 'random' ? template.expansion : null,
     model: plan.model.id,
     width: plan.size.width,
     height: plan.size.height,

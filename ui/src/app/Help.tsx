@@ -17,6 +17,13 @@ const PAGE_KEYS: { where: string; keys: [string, string][] }[] = [
     ],
   },
   {
+    where: 'Prompt',
+    keys: [
+      ['mod+arrowup', 'More weight on the word, for models that read weights'],
+      ['mod+arrowdown', 'Less weight on the word'],
+    ],
+  },
+  {
     where: 'Gallery',
     keys: [
       ['arrowleft arrowup arrowdown arrowright', 'Move through the pictures'],

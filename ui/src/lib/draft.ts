@@ -6,6 +6,8 @@ import { createStoredStore } from './store';
 export interface Draft {
   prompt: string;
   negative_prompt: string;
+  /** What becomes of choices; `null`: each picture draws its own words. */
+  expansion: string | null;
   model: string | null;
   width: number | null;
   height: number | null;
@@ -25,6 +27,7 @@ export interface Draft {
 export const emptyDraft: Draft = {
   prompt: '',
   negative_prompt: '',
+  expansion: null,
   model: null,
   width: null,
   height: null,

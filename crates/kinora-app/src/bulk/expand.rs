@@ -1,7 +1,7 @@
 //! Rows become requests: variables are put into prompts and names, several values of a row are
 //! combined, cells become members of the request.
 
-use kinora_core::{Code, Priority, Problem, Request};
+use kinora_core::{Code, Expansion, Priority, Problem, Request};
 
 use super::{
     Combine, ListFormat,
@@ -31,8 +31,8 @@ pub fn expand(
 ) -> Vec<Entry> {
     let fallback = Fallback {
         request: defaults,
-        prompt: Template::parse(&defaults.prompt),
-        negative: Template::parse(&defaults.negative_prompt),
+        prompt: read_text(defaults, &defaults.prompt),
+        negative: read_text(defaults, &defaults.negative_prompt),
         output: defaults
             .output_name
             .as_deref()
@@ -71,6 +71,15 @@ pub fn expand(
     };
     check_unused(table, is_used, problems);
     entries
+}
+
+/// A prompt of the list. Its plain choices are combined like cells with several values, unless the
+/// list says how choices are made.
+fn read_text(defaults: &Request, text: &str) -> Template {
+    match defaults.expansion {
+        None | Some(Expansion::Combinations) => Template::parse(text),
+        Some(Expansion::Random | Expansion::Off) => Template::without_choices(text),
+    }
 }
 
 /// What empty cells mean.
@@ -119,9 +128,14 @@ impl<'a> ReadRow<'a> {
             table,
             row,
             request: fallback.request,
-            prompt: text(Column::Prompt).map_or_else(|| fallback.prompt.clone(), Template::parse),
-            negative: text(Column::Negative)
-                .map_or_else(|| fallback.negative.clone(), Template::parse),
+            prompt: text(Column::Prompt).map_or_else(
+                || fallback.prompt.clone(),
+                |text| read_text(fallback.request, text),
+            ),
+            negative: text(Column::Negative).map_or_else(
+                || fallback.negative.clone(),
+                |text| read_text(fallback.request, text),
+            ),
             output: text(Column::Output).or(fallback.output),
             settings_output: fallback.settings_output,
         }
@@ -281,12 +295,17 @@ impl<'a> ReadRow<'a> {
             picks.into_iter()
         };
         let mut request = self.request.clone();
-        request.prompt = self
-            .prompt
-            .fill(variable, choices(|axis| matches!(axis, Axis::Prompt)));
-        request.negative_prompt = self
-            .negative
-            .fill(variable, choices(|axis| matches!(axis, Axis::Negative)));
+        let is_read = request.expansion != Some(Expansion::Off);
+        request.prompt = self.prompt.fill(
+            variable,
+            choices(|axis| matches!(axis, Axis::Prompt)),
+            is_read,
+        );
+        request.negative_prompt = self.negative.fill(
+            variable,
+            choices(|axis| matches!(axis, Axis::Negative)),
+            is_read,
+        );
         request.output_name = self.output_name(variable);
         request.priority = request.priority.or(Some(Priority::Bulk));
         request.copies = request.copies.or(Some(1));

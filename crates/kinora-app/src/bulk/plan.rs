@@ -5,7 +5,11 @@ use std::collections::{HashMap, HashSet};
 
 use kinora_core::{Plan, Priority, Problem};
 
-use super::{columns::Column, expand::Entry, table::Table};
+use super::{
+    columns::Column,
+    expand::Entry,
+    table::{MAX_ROWS, Table},
+};
 use crate::{
     jobs::Note,
     resolve::{Context, Place, resolve},
@@ -88,6 +92,10 @@ pub fn plan(
             });
         }
         *copies = copies.saturating_add(count);
+        // Combinations add up; the caller says that there are too many.
+        if planned.pictures.len() > 2 * MAX_ROWS {
+            break;
+        }
         for mut note in resolved.notes {
             if planned.notes.len() >= MAX_NOTES {
                 break;

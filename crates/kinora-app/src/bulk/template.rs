@@ -3,6 +3,11 @@
 //! `{word}` is the row's cell of that column, `{a|b}` a choice on the spot, `{{` and `}}` are
 //! braces, `\|` is a bar that separates nothing. Braces around anything else are left as they are,
 //! so that prompts written as JSON come through whole.
+//!
+//! Whatever else the prompt language knows (weights, picks, groups within groups, tags) passes
+//! through with its variables filled, and is drawn when the row is resolved.
+
+use kinora_prompts::{Outline, SpanKind};
 
 use super::columns::normalize;
 
@@ -17,6 +22,8 @@ pub struct Template {
 pub enum Segment {
     /// As it stands.
     Text(String),
+    /// A brace that is only a brace.
+    Brace(String),
     /// The cell of the column with that name, and the text as it was written.
     Variable {
         /// Plain form of the heading.
@@ -31,34 +38,56 @@ pub enum Segment {
 impl Template {
     /// Reads a text. Never fails: what is not a hole is text.
     pub fn parse(text: &str) -> Self {
-        let mut segments = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..at]);
-            rest = &rest[at..];
-            if let Some(after) = rest.strip_prefix("{{") {
-                literal.push('{');
-                rest = after;
-            } else if let Some(after) = rest.strip_prefix("}}") {
-                literal.push('}');
-                rest = after;
-            } else if let Some((hole, after)) = read_hole(rest) {
-                if !literal.is_empty() {
-                    segments.push(Segment::Text(std::mem::take(&mut literal)));
-                }
-                segments.push(hole);
-                rest = after;
+        Self::read(text, true)
+    }
+
+    /// Reads a text whose choices are not the list's to make.
+    pub fn without_choices(text: &str) -> Self {
+        Self::read(text, false)
+    }
+
+    fn read(text: &str, with_choices: bool) -> Self {
+        // What cannot be outlined is refused when it is resolved, with its place.
+        let outline = Outline::of(text).ok();
+        let span_at = |at: usize| outline.as_ref()?.at(at);
+        let mut reader = Reader::default();
+        let mut at = 0;
+        // The end of the group that passes through as it is.
+        let mut raw_end = 0;
+        while let Some(found) = text[at..].find(['{', '}', '<', '\\']) {
+            reader.literal.push_str(&text[at..at + found]);
+            at += found;
+            let rest = &text[at..];
+            let is_raw = at < raw_end;
+            if let Some(escaped) = rest.strip_prefix('\\') {
+                let length = 1 + escaped.chars().next().map_or(0, char::len_utf8);
+                reader.literal.push_str(&rest[..length]);
+                at += length;
+            } else if !is_raw && (rest.starts_with("{{") || rest.starts_with("}}")) {
+                reader.push_brace(&rest[..1]);
+                at += 2;
+            } else if let Some((name, after)) = read_name(rest) {
+                reader.push(Segment::Variable {
+                    name: normalize(name),
+                    written: format!("{{{name}}}"),
+                });
+                at += rest.len() - after.len();
             } else {
-                literal.push_str(&rest[..1]);
-                rest = &rest[1..];
+                match span_at(at).filter(|_| !is_raw) {
+                    Some(span) if span.kind == SpanKind::PlainChoice && with_choices => {
+                        at = span.content.end + 1;
+                        reader.push(Segment::Choice(split_values(&text[span.content])));
+                        continue;
+                    }
+                    Some(span) if span.kind != SpanKind::Braces => raw_end = span.content.end,
+                    _ => {}
+                }
+                reader.literal.push_str(&rest[..1]);
+                at += 1;
             }
         }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            segments.push(Segment::Text(literal));
-        }
-        Self { segments }
+        reader.literal.push_str(&text[at..]);
+        reader.finish()
     }
 
     /// The names of its variables.
@@ -79,21 +108,49 @@ impl Template {
 
     /// The text with its holes filled: variables by `value` (left as written where it knows none),
     /// choices by the next of `picks`.
+    ///
+    /// Where the text goes on to the prompt language (`is_read`), braces that are only braces are
+    /// marked so that they stay what they are.
     pub fn fill(
         &self,
         value: impl Fn(&str) -> Option<String>,
-        mut picks: impl Iterator<Item = usize>,
+        picks: impl Iterator<Item = usize>,
+        is_read: bool,
     ) -> String {
+        let picks: Vec<usize> = picks.collect();
+        let plain = self.fill_with(&value, &picks, "");
+        if is_read && self.has_braces() && !kinora_prompts::is_plain(&plain) {
+            return self.fill_with(&value, &picks, "\\");
+        }
+        plain
+    }
+
+    fn has_braces(&self) -> bool {
+        let is_brace = |segment: &Segment| matches!(segment, Segment::Brace(_));
+        self.segments.iter().any(is_brace)
+    }
+
+    fn fill_with(
+        &self,
+        value: &impl Fn(&str) -> Option<String>,
+        picks: &[usize],
+        mark: &str,
+    ) -> String {
+        let mut picks = picks.iter();
         let mut text = String::new();
         for segment in &self.segments {
             match segment {
                 Segment::Text(literal) => text.push_str(literal),
+                Segment::Brace(brace) => {
+                    text.push_str(mark);
+                    text.push_str(brace);
+                }
                 Segment::Variable { name, written } => match value(name) {
                     Some(value) => text.push_str(&value),
                     None => text.push_str(written),
                 },
                 Segment::Choice(options) => {
-                    let pick = picks.next().unwrap_or(0);
+                    let pick = picks.next().copied().unwrap_or(0);
                     text.push_str(options.get(pick).map_or("", String::as_str));
                 }
             }
@@ -102,28 +159,46 @@ impl Template {
     }
 }
 
-/// A hole at the beginning of `text`, and what follows it.
-fn read_hole(text: &str) -> Option<(Segment, &str)> {
+/// A text with holes while it is read.
+#[derive(Default)]
+struct Reader {
+    segments: Vec<Segment>,
+    literal: String,
+}
+
+impl Reader {
+    fn push(&mut self, segment: Segment) {
+        if !self.literal.is_empty() {
+            let literal = std::mem::take(&mut self.literal);
+            self.segments.push(Segment::Text(literal));
+        }
+        self.segments.push(segment);
+    }
+
+    fn push_brace(&mut self, brace: &str) {
+        self.push(Segment::Brace(brace.to_owned()));
+    }
+
+    fn finish(mut self) -> Template {
+        if !self.literal.is_empty() {
+            self.segments.push(Segment::Text(self.literal));
+        }
+        Template {
+            segments: self.segments,
+        }
+    }
+}
+
+/// The name between braces at the beginning of `text`, and what follows it.
+fn read_name(text: &str) -> Option<(&str, &str)> {
     let (inside, after) = text.strip_prefix('{')?.split_once('}')?;
-    if inside.contains(['{', '\n']) {
-        return None;
-    }
-    if has_bar(inside) {
-        return Some((Segment::Choice(split_values(inside)), after));
-    }
     let is_name = inside
         .trim()
         .starts_with(|first: char| first.is_alphabetic() || first == '_')
         && inside
             .chars()
             .all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '-' | ' '));
-    is_name.then(|| {
-        let variable = Segment::Variable {
-            name: normalize(inside),
-            written: format!("{{{inside}}}"),
-        };
-        (variable, after)
-    })
+    is_name.then_some((inside, after))
 }
 
 /// The values of a cell: separated by `|`, with or without braces around them all.
@@ -165,7 +240,7 @@ mod tests {
 
     fn fill(text: &str, picks: &[usize]) -> String {
         let value = |name: &str| (name == "color").then(|| "red".to_owned());
-        Template::parse(text).fill(value, picks.iter().copied())
+        Template::parse(text).fill(value, picks.iter().copied(), true)
     }
 
     #[test]
@@ -188,9 +263,34 @@ mod tests {
             ("{5}", &[], "{5}"),
             ("{x\\|y}", &[], "{x\\|y}"),
             ("{é|日本}", &[1], "日本"),
+            // What the prompt language knows beyond plain choices passes through.
+            ("{2::a|b} {color}", &[], "{2::a|b} red"),
+            ("{2$$a|{color}|c}", &[], "{2$$a|red|c}"),
+            ("{a|{b|{color}}} {c|d}", &[1], "{a|{b|red}} d"),
+            (
+                "<random:{color},b> <wildcard:{color}/x>",
+                &[],
+                "<random:red,b> <wildcard:red/x>",
+            ),
+            ("{{a|b}} {2$$c|d}", &[], "\\{a|b\\} {2$$c|d}"),
+            ("{{color}} {2$$c|d}", &[], "\\{color\\} {2$$c|d}"),
+            ("\\{a|b\\} {color}", &[], "\\{a|b\\} red"),
+            ("{a|b", &[], "{a|b"),
+            ("{color} {a|<random:x", &[], "red {a|<random:x"),
         ] {
             assert_eq!(fill(text, picks), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn choices_can_be_left_to_the_prompt_language() {
+        let value = |name: &str| (name == "color").then(|| "red".to_owned());
+        let fill = |text: &str, is_read| {
+            Template::without_choices(text).fill(value, std::iter::empty(), is_read)
+        };
+        assert_eq!(fill("{a|b} {color}", true), "{a|b} red");
+        assert_eq!(fill("{{a|b}} {color}", true), "\\{a|b\\} red");
+        assert_eq!(fill("{{a|b}} {color}", false), "{a|b} red");
     }
 
     #[test]

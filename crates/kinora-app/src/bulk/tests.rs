@@ -17,6 +17,7 @@ fn check_with(input: &BulkInput) -> Reading {
         picture: &|_| Err(Problem::new(kinora_core::Code::NotFound, "no picture", "")),
         lora: &|_, _| Err(Problem::new(kinora_core::Code::NotFound, "no LoRA", "")),
         random_seed: &|| 77,
+        library: &kinora_prompts::Library::default(),
     };
     read(input, "a1b2c3d4", &context)
 }

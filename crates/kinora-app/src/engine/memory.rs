@@ -222,6 +222,7 @@ mod tests {
                 }],
             },
             prompt: String::new(),
+            template: None,
             negative_prompt: String::new(),
             source: None,
             loras: Vec::new(),

@@ -7,6 +7,19 @@ use super::{fixtures::models, *};
 
 const GIB: u64 = 1 << 30;
 
+/// Wildcards of the tests.
+struct Lists;
+
+impl kinora_prompts::Source for Lists {
+    fn read(&self, name: &str) -> Result<Option<String>, String> {
+        Ok((name == "colors").then(|| "red\nblue\n".to_owned()))
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec!["colors".to_owned()]
+    }
+}
+
 fn run(
     request: &Value,
     settings: &Settings,
@@ -33,6 +46,7 @@ fn run(
             picture: &|_| Err(Problem::new(Code::NotFound, "no picture", "")),
             lora: &|_, _| Err(Problem::new(Code::NotFound, "no LoRA", "")),
             random_seed: &|| 4_000_000_000,
+            library: &kinora_prompts::Library::new(Lists),
         },
     )
 }
@@ -82,6 +96,54 @@ fn table() -> Vec<(Value, Expect)> {
         (
             json!({"prompt": "ten chars!", "model": "odd"}),
             Ok_(json!({"size": {"width": 640, "height": 640}}), 0),
+        ),
+        // Choices. Seed 4,000,000,000 draws the same in every version.
+        (
+            json!({"prompt": "a {word} and {\"json\": [1]}"}),
+            Ok_(json!({"prompt": "a {word} and {\"json\": [1]}"}), 0),
+        ),
+        (
+            json!({"prompt": "{a|b", "negative_prompt": "<wildcard:none>", "model": "full"}),
+            No(&[(INVALID, "prompt"), (INVALID, "negative_prompt")]),
+        ),
+        (
+            json!({"prompt": "{a|b", "expansion": "off"}),
+            Ok_(
+                json!({"prompt": "{a|b", "template": {"prompt": "{a|b", "negative_prompt": "", "expansion": "off"}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "<comment:{a|b}>x"}),
+            Ok_(
+                json!({"prompt": "x", "template": {"prompt": "<comment:{a|b}>x", "negative_prompt": "", "expansion": "random"}}),
+                0,
+            ),
+        ),
+        (json!({"prompt": "<comment:x>"}), No(&[(INVALID, "prompt")])),
+        (
+            json!({"prompt": "{a long option|another}", "model": "odd"}),
+            No(&[(INVALID, "prompt")]),
+        ),
+        (
+            json!({"prompt": "{ab|cd}<comment:long>", "model": "odd", "expansion": "off"}),
+            No(&[(INVALID, "prompt")]),
+        ),
+        (
+            json!({"prompt": "{a|b}".repeat(10), "expansion": "combinations"}),
+            No(&[(INVALID, "prompt")]),
+        ),
+        (
+            json!({"prompt": "{a|b|c} {a|b} <wildcard:colors>", "expansion": "combinations", "copies": 64}),
+            Ok_(json!({"prompt": "a a red"}), 0),
+        ),
+        (
+            json!({"prompt": "a (red:1.2) [fox|hen]"}),
+            Ok_(json!({"prompt": "a (red:1.2) [fox|hen]"}), 2),
+        ),
+        (
+            json!({"prompt": "a (red) [fox]"}),
+            Ok_(json!({"prompt": "a (red) [fox]"}), 0),
         ),
         // Models.
         (
@@ -606,6 +668,7 @@ fn an_empty_catalogue_and_numbers_that_are_none_are_refused() {
             picture: &|_| Err(Problem::new(Code::NotFound, "no picture", "")),
             lora: &|_, _| Err(Problem::new(Code::NotFound, "no LoRA", "")),
             random_seed: &|| 1,
+            library: &kinora_prompts::Library::default(),
         };
         let problems = resolve(
             &request,
@@ -639,5 +702,77 @@ fn a_refusal_for_memory_has_both_numbers_and_what_fits() {
         problems[0].hint.contains("fast, full, odd"),
         "{}",
         problems[0].hint
+    );
+}
+
+#[test]
+fn every_copy_draws_its_own_words_from_its_own_seed() {
+    let request = json!({
+        "prompt": "a {red|green|blue|black} {fox|owl|hen} <wildcard:colors>",
+        "negative_prompt": "{a|b|c|d}", "model": "full", "seed": 5, "copies": 40
+    });
+    let run = |request: &Value| run(request, &Settings::default(), &models()).unwrap().plans;
+    let plans = run(&request);
+    let words: std::collections::HashSet<(&str, &str)> = plans
+        .iter()
+        .map(|plan| (plan.prompt.as_str(), plan.negative_prompt.as_str()))
+        .collect();
+    assert!(words.len() > 20, "{}", words.len());
+    // The same seed draws the same words, alone as in a row.
+    for plan in [&plans[0], &plans[17], &plans[39]] {
+        let mut alone = request.clone();
+        alone["seed"] = json!(plan.seed);
+        alone["copies"] = json!(1);
+        let alone = &run(&alone)[0];
+        assert_eq!(
+            (&alone.prompt, &alone.negative_prompt),
+            (&plan.prompt, &plan.negative_prompt)
+        );
+        let template = alone.template.as_ref().unwrap();
+        assert_eq!(template.prompt, request["prompt"].as_str().unwrap());
+        // What a recipe asks for is not drawn again.
+        let again = crate::recipes::to_request(alone, None);
+        assert_eq!(
+            run(&serde_json::to_value(again).unwrap())[0].prompt,
+            alone.prompt
+        );
+    }
+    // A file's name is made of the words that were drawn.
+    assert!(
+        plans[0]
+            .output
+            .stem
+            .contains(&plans[0].prompt.replace(' ', "_")[..8])
+    );
+}
+
+#[test]
+fn combinations_make_one_picture_each_with_the_same_seeds() {
+    let request = json!({
+        "prompt": "{a|b} x", "negative_prompt": "{c|d}", "model": "full",
+        "expansion": "combinations", "seed": 9, "copies": 2
+    });
+    let plans = run(&request, &Settings::default(), &models())
+        .unwrap()
+        .plans;
+    let all: Vec<String> = plans
+        .iter()
+        .map(|plan| format!("{}-{}-{}", plan.prompt, plan.negative_prompt, plan.seed))
+        .collect();
+    assert_eq!(
+        all,
+        [
+            "a x-c-9", "a x-c-10", "a x-d-9", "a x-d-10", "b x-c-9", "b x-c-10", "b x-d-9",
+            "b x-d-10"
+        ]
+    );
+    let request = json!({
+        "prompt": "{a|b}".repeat(60), "expansion": "combinations", "copies": 2
+    });
+    let problems = run(&request, &Settings::default(), &models()).unwrap_err();
+    assert_eq!(
+        problems[0].message,
+        "the prompt has more than 9,007,199,254,740,991 combinations, 2 pictures each; one request \
+         makes at most 1000 pictures"
     );
 }

@@ -142,6 +142,7 @@ pub fn work() -> Work {
                 }],
             },
             prompt: "a hill".to_owned(),
+            template: None,
             negative_prompt: String::new(),
             source: None,
             loras: Vec::new(),

@@ -8,9 +8,11 @@ pub mod doctor;
 pub mod generate;
 pub mod jobs;
 pub mod models;
+pub mod prompts;
 pub mod recipe;
 pub mod serve;
 pub mod sessions;
+pub mod wildcards;
 
 use std::io::Read;
 
@@ -55,6 +57,7 @@ pub async fn request(context: &Context, look: &Look) -> Result<Request, Refusal>
     };
     set("model", look.model.as_ref().map(|v| json!(v)));
     set("negative_prompt", look.negative.as_ref().map(|v| json!(v)));
+    set("expansion", expansion(look.combinations, look.plain));
     set("width", look.size.map(|(width, _)| json!(width)));
     set("height", look.size.map(|(_, height)| json!(height)));
     set("steps", look.steps.map(|v| json!(v)));
@@ -252,4 +255,13 @@ pub fn write_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), Refusal> {
         )
         .into()
     })
+}
+
+/// What becomes of choices; None: drawn at random.
+fn expansion(combinations: bool, plain: bool) -> Option<Value> {
+    match (combinations, plain) {
+        (true, _) => Some(json!("combinations")),
+        (false, true) => Some(json!("off")),
+        (false, false) => None,
+    }
 }

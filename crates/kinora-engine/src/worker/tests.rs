@@ -256,6 +256,7 @@ fn plan(model: &str, root: &Path) -> Plan {
             }],
         },
         prompt: "a hill".to_owned(),
+        template: None,
         negative_prompt: String::new(),
         source: None,
         loras: Vec::new(),

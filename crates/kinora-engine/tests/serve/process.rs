@@ -175,6 +175,7 @@ pub fn plan(root: &Path, prompt: &str, steps: u32) -> Plan {
             weights: layout.weights().to_vec(),
         },
         prompt: prompt.to_owned(),
+        template: None,
         negative_prompt: String::new(),
         source: None,
         loras: Vec::new(),

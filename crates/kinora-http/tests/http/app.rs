@@ -124,6 +124,8 @@ fn one_model() -> OneModel {
                 default: 1,
             },
             prompt_chars: 2000,
+            prompt_weights: false,
+            prompt_schedule: false,
             text_tokens: 64,
             samplers: vec![Sampler::Euler],
             schedules: vec![Schedule::FlowMatch],
@@ -218,7 +220,8 @@ impl Studio {
                 continue;
             };
             if parameter["in"] == "path" {
-                route = route.replace(&format!("{{{name}}}"), &plain(&value));
+                let segment = plain(&value).replace('/', "%2F");
+                route = route.replace(&format!("{{{name}}}"), &segment);
             } else {
                 query.push((name.to_owned(), plain(&value)));
             }
@@ -541,6 +544,42 @@ async fn every_operation_answers_as_documented() {
         ("queue_cancel_all", json!({}), 200),
         ("queue_retry_failed", json!({}), 200),
         ("queue_resume", json!({}), 200),
+        (
+            "wildcards_save",
+            json!({"name": "animals/small birds", "text": "owl\n2::hen\n"}),
+            200,
+        ),
+        (
+            "wildcards_save",
+            json!({"name": "animals/small birds", "text": "x", "only_new": true}),
+            409,
+        ),
+        (
+            "wildcards_save",
+            json!({"name": "../x", "text": "owl"}),
+            400,
+        ),
+        ("wildcards_save", json!({"name": "x", "text": "{a|"}), 400),
+        ("wildcards_list", json!({}), 200),
+        ("wildcards_get", json!({"name": "animals/small birds"}), 200),
+        ("wildcards_get", json!({"name": "nothing"}), 404),
+        (
+            "prompts_preview",
+            json!({"prompt": "a <wildcard:animals/small birds>", "expansion": "combinations"}),
+            200,
+        ),
+        ("prompts_preview", json!({"prompt": "{a|"}), 200),
+        ("jobs_submit", json!({"prompt": "<wildcard:nothing>"}), 400),
+        (
+            "wildcards_remove",
+            json!({"name": "animals/small birds"}),
+            200,
+        ),
+        (
+            "wildcards_remove",
+            json!({"name": "animals/small birds"}),
+            404,
+        ),
         ("bulk_check", list.clone(), 200),
         ("bulk_submit", list, 200),
         ("batches_list", json!({"limit": 1}), 200),

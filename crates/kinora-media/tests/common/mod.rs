@@ -33,6 +33,7 @@ pub fn recipe(prompt: &str) -> Recipe {
                 ],
             },
             prompt: prompt.to_owned(),
+            template: None,
             negative_prompt: String::new(),
             source: None,
             loras: Vec::new(),

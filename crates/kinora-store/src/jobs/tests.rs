@@ -26,6 +26,7 @@ fn plan(model: &str, prompt: &str) -> Plan {
             weights: Vec::new(),
         },
         prompt: prompt.into(),
+        template: None,
         negative_prompt: String::new(),
         source: None,
         loras: Vec::new(),

@@ -3,7 +3,7 @@
 import type * as types from "./types";
 
 /** A part of what a client may have cached. */
-export type Tag = "assets" | "batches" | "cleanup" | "jobs" | "models" | "queue" | "sessions" | "settings" | "system";
+export type Tag = "assets" | "batches" | "cleanup" | "jobs" | "models" | "queue" | "sessions" | "settings" | "system" | "wildcards";
 
 export interface CommandInfo {
   readonly method: "GET" | "POST" | "PATCH" | "DELETE";
@@ -65,6 +65,16 @@ export const commands = {
   queue_retry_failed: { method: "POST", path: "/api/queue/retry-failed", reads: null, changes: ["jobs", "queue", "batches", "sessions"] },
   /** Forgets finished jobs; their pictures stay. */
   queue_clear_finished: { method: "POST", path: "/api/queue/clear-finished", reads: null, changes: ["jobs", "queue", "batches", "sessions"] },
+  /** Shows what a prompt with choices becomes, and how many combinations it has. */
+  prompts_preview: { method: "POST", path: "/api/prompts/preview", reads: null, changes: [] },
+  /** Every wildcard: lists of options that prompts can name. */
+  wildcards_list: { method: "GET", path: "/api/wildcards", reads: "wildcards", changes: [] },
+  /** One wildcard with its lines. */
+  wildcards_get: { method: "GET", path: "/api/wildcards/{name}", reads: "wildcards", changes: [] },
+  /** Writes a wildcard, new or in place of the one of that name. */
+  wildcards_save: { method: "POST", path: "/api/wildcards", reads: null, changes: ["wildcards"] },
+  /** Deletes a wildcard and answers with what it said, so that it can be saved again. */
+  wildcards_remove: { method: "DELETE", path: "/api/wildcards/{name}", reads: null, changes: ["wildcards"] },
   /** Reads a prompt list and names every bad row, without queueing anything. */
   bulk_check: { method: "POST", path: "/api/bulk/check", reads: null, changes: [] },
   /** Queues the pictures of a prompt list. */
@@ -142,6 +152,11 @@ export interface CommandTypes {
   queue_cancel_all: { input: types.JobScope; output: types.JobCount };
   queue_retry_failed: { input: types.RetryFailed; output: types.JobCount };
   queue_clear_finished: { input: types.JobScope; output: types.JobCount };
+  prompts_preview: { input: types.PreviewInput; output: types.PromptPreview };
+  wildcards_list: { input: types.NoInput; output: types.WildcardList };
+  wildcards_get: { input: types.WildcardRef; output: types.Wildcard };
+  wildcards_save: { input: types.SaveWildcard; output: types.WildcardInfo };
+  wildcards_remove: { input: types.WildcardRef; output: types.Wildcard };
   bulk_check: { input: types.BulkInput; output: types.BulkCheck };
   bulk_submit: { input: types.BulkInput; output: types.Submitted };
   batches_list: { input: types.BatchQuery; output: types.BatchPage };

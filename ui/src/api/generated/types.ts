@@ -213,6 +213,10 @@ export interface Capabilities {
   modes: Mode[];
   /** Longest prompt, in characters. */
   prompt_chars: number;
+  /** Whether `[a|b]` and `[a:b:0.5]` change the prompt between steps; else they are read as text. */
+  prompt_schedule: boolean;
+  /** Whether `(word:1.2)` weighs words; else it is read as text. */
+  prompt_weights: boolean;
   /** Step rules, the default first. */
   samplers: Sampler[];
   /** Schedules, the default first. */
@@ -513,6 +517,24 @@ export type Event = {
 } | {
   type: "lagged";
 };
+
+/** What a prompt can become. */
+export interface ExpandedPrompt {
+  /** What is kept away from. */
+  negative_prompt: string;
+  /** What is painted. */
+  prompt: string;
+  /** The seed that draws these words; None: it is a combination, or an example. */
+  seed: Seed | null;
+}
+
+/**
+ * What becomes of the choices in a prompt: `{a|b}`, wildcards and the like.
+ * - "random": Each picture draws its own words, from its own seed.
+ * - "combinations": One picture for each combination, all with the same seeds.
+ * - "off": Nothing: braces and tags are text.
+ */
+export type Expansion = "random" | "combinations" | "off";
 
 /** A job's post-mortem. */
 export interface Failure {
@@ -1074,7 +1096,7 @@ export interface Plan {
   numerics: string;
   /** Where the result goes. */
   output: OutputPlan;
-  /** After expansion of variables. */
+  /** After expansion: the words of this very picture. */
   prompt: string;
   /** Generator of the noise. */
   rng: Rng;
@@ -1090,6 +1112,11 @@ export interface Plan {
   source?: PlannedSource | null;
   /** Denoising steps. */
   steps: number;
+  /**
+   * What the words were drawn from; None: they stand as they were written. It does not change
+   * the picture, and does not leave this machine in its file.
+   */
+  template?: PromptTemplate | null;
   /** Length that the T5 side pads or cuts the prompt to, in tokens. */
   text_tokens: number;
   /** Classifier-free guidance scale; None: one network call per step. */
@@ -1116,7 +1143,7 @@ export interface PlanInput {
   numerics: string;
   /** Where the result goes. */
   output: OutputPlan;
-  /** After expansion of variables. */
+  /** After expansion: the words of this very picture. */
   prompt: string;
   /** Generator of the noise. */
   rng: Rng;
@@ -1132,6 +1159,11 @@ export interface PlanInput {
   source?: PlannedSource | null;
   /** Denoising steps. */
   steps: number;
+  /**
+   * What the words were drawn from; None: they stand as they were written. It does not change
+   * the picture, and does not leave this machine in its file.
+   */
+  template?: PromptTemplateInput | null;
   /** Length that the T5 side pads or cuts the prompt to, in tokens. */
   text_tokens: number;
   /** Classifier-free guidance scale; None: one network call per step. */
@@ -1245,6 +1277,22 @@ export interface Preflight {
   problems: Problem[];
 }
 
+/** A prompt to look at. */
+export interface PreviewInput {
+  /** What becomes of the choices. None: drawn at random. */
+  expansion?: Expansion | null;
+  /** How many texts to answer with, at most 200. None: 10. */
+  limit?: number | null;
+  /** The model that reads it. None: that of the settings. */
+  model?: ModelId | null;
+  /** What to keep away from. */
+  negative_prompt?: string;
+  /** What to paint. */
+  prompt?: string;
+  /** Seed of the first picture. None: the texts are examples. */
+  seed?: Seed | null;
+}
+
 /**
  * Who goes first. Within one priority, jobs keep the order that the user sees.
  * - "bulk": Long lists. Never starves: after several jobs of a higher priority, one of these runs.
@@ -1305,6 +1353,61 @@ export interface Progress {
   step: number;
   /** Steps of this stage; 0 where they cannot be counted. */
   steps: number;
+}
+
+/** What a request's texts can become. */
+export interface PromptPreview {
+  /** The first of them, or draws in the order of their seeds. */
+  expansions: ExpandedPrompt[];
+  /** Whether there is nothing to choose: the texts say themselves. */
+  is_plain: boolean;
+  /** How many of them one request makes at most. */
+  limit: number;
+  /** What is wrong; empty: nothing. */
+  problems: PromptProblem[];
+  /**
+   * What the first of them says at each quarter of the work, where it changes between steps and
+   * the model does that.
+   */
+  steps: string[];
+  /** How many combinations there are; 9007199254740991 stands for that or more. */
+  total: number;
+}
+
+/** Something that is wrong with a prompt, and where. */
+export interface PromptProblem {
+  /** Character of the line, from 1. */
+  column: number;
+  /** `prompt` or `negative_prompt`. */
+  field: string;
+  /** What to do about it. */
+  hint: string;
+  /** Line, from 1. */
+  line: number;
+  /** What is wrong, with its place. */
+  message: string;
+  /** The wildcard that it is in; None: the text itself. */
+  wildcard: string | null;
+}
+
+/** The texts as they were asked for, before words were drawn. */
+export interface PromptTemplate {
+  /** How its words were chosen. */
+  expansion: Expansion;
+  /** What to keep away from, with its choices. */
+  negative_prompt: string;
+  /** What to paint, with its choices. */
+  prompt: string;
+}
+
+/** The texts as they were asked for, before words were drawn. */
+export interface PromptTemplateInput {
+  /** How its words were chosen. */
+  expansion?: Expansion;
+  /** What to keep away from, with its choices. */
+  negative_prompt?: string;
+  /** What to paint, with its choices. */
+  prompt: string;
 }
 
 /** The queue as a whole. */
@@ -1373,6 +1476,8 @@ export interface RenameSession {
 export interface Request {
   /** Pictures of this prompt. */
   copies: number | null;
+  /** What becomes of choices in it and in the negative prompt. None: drawn at random. */
+  expansion: Expansion | null;
   /** File format. None: that of the settings. */
   format: FileFormat | null;
   /** Distilled guidance. */
@@ -1421,6 +1526,8 @@ export interface Request {
 export interface RequestInput {
   /** Pictures of this prompt. */
   copies?: number | null;
+  /** What becomes of choices in it and in the negative prompt. None: drawn at random. */
+  expansion?: Expansion | null;
   /** File format. None: that of the settings. */
   format?: FileFormat | null;
   /** Distilled guidance. */
@@ -1518,6 +1625,16 @@ export interface RunRecipe {
  * - "tcd": Trajectory consistency: a few jumps along the way.
  */
 export type Sampler = "euler" | "euler_ancestral" | "heun" | "dpmpp_2m" | "dpmpp_2m_sde" | "dpmpp_3m_sde" | "dpmpp_sde" | "ddim" | "ddpm" | "pndm" | "unipc" | "lms" | "lcm" | "tcd";
+
+/** A wildcard to keep. */
+export interface SaveWildcard {
+  /** What prompts call it: letters, digits, spaces, `-`, `_`, dots within; `/` makes folders. */
+  name: string;
+  /** Refuse when there is one of that name already. */
+  only_new?: boolean;
+  /** One option a line; `#` begins a comment, `2::` a weight. */
+  text: string;
+}
 
 /**
  * How the noise levels of a run are spaced.
@@ -2016,6 +2133,42 @@ export interface WeightFileInput {
   file: string;
   /** SHA-256 of the file in lower-case hex; known at the latest when the file was loaded. */
   sha256?: string | null;
+}
+
+/** One wildcard with its lines. */
+export interface Wildcard {
+  /** What prompts call it. */
+  name: string;
+  /** One option a line; `#` begins a comment, `2::` a weight. */
+  text: string;
+}
+
+/** One wildcard, without its lines. */
+export interface WildcardInfo {
+  /** Size of its file in bytes. */
+  bytes: number;
+  /** What is wrong with it; None: nothing. */
+  fault: string | null;
+  /** When it was last changed. */
+  modified_at: Timestamp | null;
+  /** What prompts call it: `colors`, `animals/birds`. */
+  name: string;
+  /** How many options it has; None: not counted, or it cannot be read. */
+  options: number | null;
+}
+
+/** Every wildcard. */
+export interface WildcardList {
+  /** The folder that they are in. */
+  folder: string;
+  /** By name. */
+  wildcards: WildcardInfo[];
+}
+
+/** Names a wildcard. */
+export interface WildcardRef {
+  /** Which: `colors`, `animals/birds`. */
+  name: string;
 }
 
 /** The work folder of one job. */

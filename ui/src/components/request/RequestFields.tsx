@@ -6,13 +6,14 @@ import { useState, type ReactNode } from 'react';
 
 import type { Model, Note, Problem } from '@/api/types';
 import { IconButton } from '@/components/ui/Button';
-import { Field, TextArea, TextInput, type FieldMessages } from '@/components/ui/Field';
+import { Field, TextInput, type FieldMessages } from '@/components/ui/Field';
 import { Select } from '@/components/ui/Select';
 import { SliderField } from '@/components/ui/Slider';
 import { cx } from '@/lib/cx';
 import type { Draft } from '@/lib/draft';
 import { titleCase } from '@/lib/format';
 import { randomSeed, readSeed } from '@/lib/seed';
+import { PromptArea } from './PromptArea';
 import { SizePicker } from './SizePicker';
 
 export interface RequestFieldsProps {
@@ -46,12 +47,13 @@ export function NegativePrompt({ draft, model, onChange, ...about }: RequestFiel
   return (
     <Field label="Negative prompt" {...messagesOf(about, 'negative_prompt')}>
       {(attributes) => (
-        <TextArea
+        <PromptArea
           {...attributes}
           rows={2}
+          hasWeights={model.capabilities.prompt_weights}
           placeholder="What to keep away from. It doubles the time of each step."
           value={draft.negative_prompt}
-          onChange={(event) => onChange({ negative_prompt: event.target.value })}
+          onValue={(value) => onChange({ negative_prompt: value })}
         />
       )}
     </Field>

@@ -24,6 +24,7 @@ import { Select } from '@/components/ui/Select';
 import { useLatest } from '@/lib/hooks';
 import { matchesChord } from '@/lib/keys';
 import { PromptField } from './PromptField';
+import { PromptPreview } from './PromptPreview';
 import { useCreateForm } from './use-create-form';
 
 export function CreateForm() {
@@ -73,8 +74,10 @@ export function CreateForm() {
           onValue={(value) => change({ prompt: value })}
           example={model?.example_prompts[0]}
           limit={model?.capabilities.prompt_chars ?? 2000}
-          {...messagesOf(form, 'prompt')}
+          hasWeights={model?.capabilities.prompt_weights ?? false}
+          {...messagesOf(form, 'prompt', 'expansion')}
         />
+        <PromptPreview draft={draft} onChange={change} />
         <ModelPicker
           value={draft.model}
           onValue={(value) => change({ model: value })}

@@ -3,8 +3,9 @@ import { History, X } from 'lucide-react';
 import { Popover } from 'radix-ui';
 import { useState, type Ref } from 'react';
 
+import { PromptArea } from '@/components/request/PromptArea';
 import { IconButton } from '@/components/ui/Button';
-import { Field, TextArea, TextInput, type FieldMessages } from '@/components/ui/Field';
+import { Field, TextInput, type FieldMessages } from '@/components/ui/Field';
 import { promptHistory } from '@/lib/draft';
 import { useStore } from '@/lib/store';
 
@@ -13,6 +14,7 @@ interface PromptFieldProps extends FieldMessages {
   onValue(value: string): void;
   example: string | undefined;
   limit: number;
+  hasWeights: boolean;
   ref: Ref<HTMLTextAreaElement>;
 }
 
@@ -21,6 +23,7 @@ export function PromptField({
   onValue,
   example,
   limit,
+  hasWeights,
   ref,
   ...messages
 }: PromptFieldProps) {
@@ -41,14 +44,15 @@ export function PromptField({
       }
     >
       {(attributes) => (
-        <TextArea
+        <PromptArea
           {...attributes}
           ref={ref}
+          hasWeights={hasWeights}
           rows={4}
           className="min-h-28"
           placeholder={example ? `Such as: ${example}` : 'What to paint'}
           value={value}
-          onChange={(event) => onValue(event.target.value)}
+          onValue={onValue}
         />
       )}
     </Field>

@@ -1,11 +1,13 @@
 import { act, screen, waitFor, within } from '@testing-library/react';
 import userEvent from '@testing-library/user-event';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import type { MockBackend } from '#dev/mock/backend';
+import { MODELS } from '#dev/mock/data';
 import { resetBackend } from '#dev/mock/host';
 import { renderPage } from '#dev/render';
-import type { Job, RequestInput } from '@/api/types';
+import { settingsOf } from '@/api/settings-of';
+import type { Job, Plan, RequestInput } from '@/api/types';
 import { draftStore, emptyDraft } from '@/lib/draft';
 import CreatePage, { pickJob } from './CreatePage';
 import { followedStore } from './followed';
@@ -94,6 +96,75 @@ describe('the form', () => {
       .models_list()
       .models[0]!.capabilities.size.presets.find(({ label }) => label === '16:9')!;
     expect(draftStore.get()).toMatchObject({ width: preset.width, height: preset.height });
+  });
+});
+
+describe('a prompt with choices', () => {
+  it('shows what it becomes, and asks for all of it', async () => {
+    const user = userEvent.setup();
+    draftStore.set({ ...emptyDraft, prompt: 'a {red|blue} fox in {snow|fog|rain}' });
+    renderPage(<CreatePage />);
+    const preview = await screen.findByRole('region', { name: '6 combinations' });
+    expect(within(preview).getByText('a red fox in fog')).toBeInTheDocument();
+    expect(within(preview).getByText(/Each picture draws its own words/)).toBeInTheDocument();
+    await user.click(within(preview).getByRole('radio', { name: 'All of them' }));
+    await user.keyboard('{Control>}{Enter}{/Control}');
+    await waitFor(() => expect(submitted()[0]).toMatchObject({ expansion: 'combinations' }));
+  });
+
+  it('is silent about plain prompts, and can be taken as it is written', async () => {
+    const user = userEvent.setup();
+    draftStore.set({ ...emptyDraft, prompt: '{"subject": "a fox"}' });
+    renderPage(<CreatePage />);
+    await waitFor(() =>
+      expect(backend.calls.some(({ name }) => name === 'prompts_preview')).toBe(true),
+    );
+    expect(screen.queryByText(/combination/)).toBeNull();
+    act(() => draftStore.set({ ...emptyDraft, prompt: '{a|b}', expansion: 'off' }));
+    await user.click(await screen.findByRole('button', { name: 'Read its choices' }));
+    expect(await screen.findByRole('region', { name: '2 combinations' })).toBeInTheDocument();
+    expect(draftStore.get().expansion).toBeNull();
+  });
+
+  describe('with the keys for weights', () => {
+    const { capabilities } = MODELS[0]!;
+    afterEach(() => {
+      capabilities.prompt_weights = false;
+    });
+
+    it.each([
+      { reads: true, expected: 'a (red:1.2) fox' },
+      { reads: false, expected: 'a red fox' },
+    ])('weighs words where the model reads weights ($reads)', async ({ reads, expected }) => {
+      const user = userEvent.setup();
+      capabilities.prompt_weights = reads;
+      draftStore.set({ ...emptyDraft, prompt: 'a red fox' });
+      renderPage(<CreatePage />);
+      await screen.findByRole('radio', { name: /^16:9/ });
+      const prompt = screen.getByLabelText<HTMLTextAreaElement>('Prompt');
+      prompt.focus();
+      prompt.setSelectionRange(2, 5);
+      await user.keyboard('{Control>}{ArrowUp}{ArrowUp}{/Control}');
+      expect(prompt).toHaveValue(expected);
+      expect(draftStore.get().prompt).toBe(expected);
+      await user.keyboard('{Control>}{ArrowDown}{ArrowDown}{/Control}');
+      expect(prompt).toHaveValue('a red fox');
+    });
+  });
+
+  it('comes back with the settings of its pictures', () => {
+    backend.jobs_submit({ prompt: 'a red fox' });
+    const made = [...backend.jobs.values()][0]!.plan;
+    expect(settingsOf(made)).toMatchObject({ prompt: 'a red fox', expansion: null });
+    const template = { prompt: 'a {red|blue} fox', negative_prompt: '', expansion: 'random' };
+    expect(settingsOf({ ...made, template } as Plan)).toMatchObject({
+      prompt: 'a {red|blue} fox',
+      expansion: null,
+    });
+    const all = { ...template, expansion: 'combinations' };
+    expect(settingsOf({ ...made, template: all } as Plan)).toMatchObject({
+      expansion: 'combinations',
+    });
   });
 });
 

@@ -18,6 +18,7 @@ const CHECK_AFTER_MS = 220;
 const PLACED = new Set([
   'prompt',
   'negative_prompt',
+  'expansion',
   'model',
   'width',
   'height',

@@ -9,9 +9,11 @@ import { General } from './General';
 import { Logs } from './Logs';
 import { Space } from './Space';
 import { SystemSection } from './SystemSection';
+import { Wildcards } from './Wildcards';
 
 const SECTIONS = [
   { id: 'general', label: 'General', view: General },
+  { id: 'wildcards', label: 'Wildcards', view: Wildcards },
   { id: 'folders', label: 'Folders and server', view: Folders },
   { id: 'system', label: 'System', view: SystemSection },
   { id: 'space', label: 'Disk space', view: Space },

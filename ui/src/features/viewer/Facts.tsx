@@ -71,6 +71,11 @@ export function Facts({ asset }: { asset: Asset }) {
       )}
       <Section title="Settings">
         <dl>
+          {plan.template && plan.template.expansion !== 'off' && (
+            <Fact label="Drawn from" copy={plan.template.prompt}>
+              {plan.template.prompt}
+            </Fact>
+          )}
           <Fact label="Model">{plan.model.name}</Fact>
           <Fact label="Seed" copy={String(plan.seed)}>
             {plan.seed}
