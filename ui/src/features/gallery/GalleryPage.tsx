@@ -215,6 +215,7 @@ export default function GalleryPage() {
         </div>
         <Segmented
           label="Kind"
+          className="max-sm:order-1 max-sm:basis-full"
           value={filter.kind ?? 'all'}
           options={[
             { value: 'all', label: 'All' },
