@@ -6,11 +6,12 @@ export interface Asset {
   batch: BatchId | null;
   /** Size of the file. */
   bytes: number;
+  /** What a clip is beyond its size; None: it is a still picture. */
+  clip?: ClipInfo | null;
   /** When it was stored. */
   created_at: Timestamp;
   /** File format. */
   format: FileFormat;
-  clip?: ClipInfo | null;
   /** Pixels. */
   height: number;
   /** Id. */
@@ -50,13 +51,9 @@ export interface AssetIds {
 /**
  * What a stored result is.
  * - "image": A still picture.
+ * - "video": A clip, with or without sound.
  */
 export type AssetKind = "image" | "video";
-export type ClipFormat = "mp4" | "mp4_h265" | "mp4_av1" | "webm" | "gif" | "animated_webp" | "frames";
-export type FileFormat = ImageFormat | ClipFormat;
-export interface FrameRate { numerator: number; denominator: number }
-export interface ClipInfo { codec: string; duration_ms: number; frames: number; has_sound: boolean; rate: FrameRate }
-
 
 /** One page of pictures. */
 export interface AssetPage {
@@ -70,6 +67,8 @@ export interface AssetPage {
 export interface AssetQuery {
   /** Of one batch. */
   batch?: BatchId | null;
+  /** Only pictures, or only clips. */
+  kind?: AssetKind | null;
   /** How many to answer with, at most 1,000. None: 100. */
   limit?: number | null;
   /** Of one model. */
@@ -84,7 +83,6 @@ export interface AssetQuery {
   sort?: AssetSort;
   /** What is in the trash, instead of what is not. */
   trashed?: boolean;
-  kind?: AssetKind | null;
 }
 
 /** Names a stored picture. */
@@ -269,6 +267,32 @@ export interface CleanupStatus {
   unknown_files: DiskUsage;
   /** Previews and checkpoints of jobs; the count is of jobs. */
   work: DiskUsage;
+}
+
+/**
+ * A clip's file format: container, codec and all.
+ * - "mp4": MP4 with H.264 and AAC. Plays everywhere.
+ * - "mp4_h265": MP4 with H.265 (HEVC, tagged `hvc1`) and AAC. Smaller; plays where the system has a decoder.
+ * - "mp4_av1": MP4 with AV1 and AAC. Smallest; free of licence fees.
+ * - "webm": WebM with VP9 and Opus.
+ * - "gif": Animated GIF: 256 colours, no sound.
+ * - "animated_webp": Animated WebP, no sound. Not called `webp`, which is the still picture's name.
+ * - "frames": Every frame as a PNG, lossless, in one ZIP archive, without sound. An archive and not a folder: a result is one file that can be hashed, moved, shown, trashed and downloaded whole.
+ */
+export type ClipFormat = "mp4" | "mp4_h265" | "mp4_av1" | "webm" | "gif" | "animated_webp" | "frames";
+
+/** What a clip is, beyond the size of its pictures. */
+export interface ClipInfo {
+  /** The pictures' codec: `h264`, `hevc`, `av1`, `vp9`, `gif`, `webp`, `png`. */
+  codec: string;
+  /** How long it plays, in milliseconds. */
+  duration_ms: number;
+  /** Pictures. */
+  frames: number;
+  /** Whether it has a sound track. */
+  has_sound: boolean;
+  /** Pictures per second. */
+  rate: FrameRate;
 }
 
 /**
@@ -501,6 +525,9 @@ export interface Failure {
  */
 export type Family = "flux" | "sd1" | "sd2" | "sdxl";
 
+/** The format of a result's file, whatever its kind: `png`, `mp4`. No two formats share a name. */
+export type FileFormat = ImageFormat | ClipFormat;
+
 /** What would make a second attempt succeed. */
 export type Fix = {
   kind: "retry";
@@ -538,6 +565,14 @@ export interface FolderInfo {
   path: string;
   /** Size of its disk in bytes. */
   total: number;
+}
+
+/** Pictures per second as a fraction: 30000/1001 is not 29.97. */
+export interface FrameRate {
+  /** … in this many seconds. Not zero. */
+  denominator: number;
+  /** Pictures … */
+  numerator: number;
 }
 
 /** A graphics card, as `nvidia-smi` tells it. */

@@ -253,6 +253,10 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
           }}
           onPause={() => setPlaying(false)}
           onError={() => setProblem(true)}
+          onLoadedMetadata={(event) => {
+            // Chromium plays the sound of what it cannot decode, and no pictures.
+            if (event.currentTarget.videoWidth === 0) setProblem(true);
+          }}
           onClick={toggle}
           className="absolute inset-0 size-full object-contain"
         />
