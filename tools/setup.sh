@@ -25,8 +25,9 @@ packages="$packages libavcodec-dev libavformat-dev libavutil-dev libswresample-d
 case $level in
   build) ;;
   bench) packages="$packages python3-venv" ;;
-  desktop) packages="$packages libwebkit2gtk-4.1-dev librsvg2-dev" ;;
-  test) packages="$packages libwebkit2gtk-4.1-dev librsvg2-dev xvfb webkit2gtk-driver dbus imagemagick python3-xlib chromium chromium-driver ffmpeg" ;;
+  # The window plays clips through GStreamer; its decoders of H.264 and AAC are in libav.
+  desktop) packages="$packages libwebkit2gtk-4.1-dev librsvg2-dev gstreamer1.0-libav" ;;
+  test) packages="$packages libwebkit2gtk-4.1-dev librsvg2-dev gstreamer1.0-libav xvfb webkit2gtk-driver dbus imagemagick python3-xlib chromium chromium-driver ffmpeg" ;;
   *) echo "usage: tools/setup.sh build|bench|desktop|test" >&2; exit 2 ;;
 esac
 # Ubuntu ships its browser as a snap; there the tests take the one that the machine has.

@@ -235,6 +235,24 @@ fn an_mp4_plays_before_it_is_there_whole() {
 }
 
 #[test]
+fn an_mp4_can_be_entered_at_each_of_its_keyframes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clip");
+    write(&path, &spec(ClipFormat::Mp4), 40);
+    let bytes = fs::read(&path).unwrap();
+    // x264 writes its settings into the stream. Keyframes of open groups stop Chromium's seeking.
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("open_gop=0") && text.contains("keyint=16 "));
+    let found = ffprobe(
+        &path,
+        &["-show_entries", "packet=flags", "-select_streams", "v"],
+    );
+    let packets = found["packets"].as_array().unwrap();
+    let is_key = |packet: &&serde_json::Value| packet["flags"].as_str().unwrap().contains('K');
+    assert_eq!(packets.iter().filter(is_key).count(), 3);
+}
+
+#[test]
 fn a_clip_brings_its_settings_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("clip");

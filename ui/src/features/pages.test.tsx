@@ -55,12 +55,30 @@ describe('Gallery', () => {
     renderPage(<GalleryPage />);
     await user.type(await screen.findByRole('searchbox'), 'no such thing');
     expect(await screen.findByText('No picture matches')).toBeInTheDocument();
-    await user.click(screen.getByRole('button', { name: 'Show all pictures' }));
+    await user.click(screen.getByRole('button', { name: 'Show everything' }));
     await waitFor(() => expect(screen.getAllByRole('option').length).toBeGreaterThan(5));
   });
 });
 
 describe('Gallery, more', () => {
+  it('shows pictures, videos or both, and plays a video under the pointer', async () => {
+    const user = userEvent.setup();
+    renderPage(<GalleryPage />);
+    await screen.findAllByRole('option');
+    await user.click(screen.getByRole('radio', { name: 'Videos' }));
+    await waitFor(() => expect(screen.getAllByRole('option')).toHaveLength(6));
+    expect(called('assets_list').at(-1)).toMatchObject({ kind: 'video' });
+    expect(screen.getByText('6 videos')).toBeInTheDocument();
+    const first = screen.getAllByRole('option', { name: /^Video, 5 seconds: / })[0]!;
+    expect(first.querySelector('video')).toBeNull();
+    await user.hover(first);
+    await waitFor(() => expect(first.querySelector('video')).not.toBeNull());
+    await user.unhover(first);
+    await waitFor(() => expect(first.querySelector('video')).toBeNull());
+    await user.click(screen.getByRole('radio', { name: 'Images' }));
+    await waitFor(() => expect(screen.queryByRole('option', { name: /^Video/ })).toBeNull());
+  });
+
   it('deletes the picture under the cursor for good, from the trash only, after asking', async () => {
     const user = userEvent.setup();
     const { assets } = backend.assets_list({ limit: 1 });

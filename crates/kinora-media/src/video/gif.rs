@@ -5,8 +5,8 @@
 //! The palette is known only when the last picture is: the pictures wait in a spool beside the file.
 
 use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
+    fs::{self, File},
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -22,8 +22,7 @@ const CLEAR: u8 = 255;
 pub(super) struct Gif {
     spec: ClipSpec,
     path: PathBuf,
-    spool: Option<FrameSpool>,
-    spool_path: PathBuf,
+    spool: FrameSpool,
     histogram: Histogram,
     comments: Vec<String>,
     /// Every so many pictures one is shown.
@@ -42,11 +41,16 @@ impl Gif {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".frames");
         let spool_path = path.with_file_name(name);
+        let spool = FrameSpool::create(&spool_path, spec.width, spec.height)?;
+        // Without a name it is gone with this process, however that ends.
+        fs::remove_file(&spool_path).map_err(|source| Error::Write {
+            path: spool_path,
+            source,
+        })?;
         Ok(Self {
             spec: spec.clone(),
             path: path.to_owned(),
-            spool: Some(FrameSpool::create(&spool_path, spec.width, spec.height)?),
-            spool_path,
+            spool,
             histogram: Histogram::new(),
             comments,
             stride: u64::from(stride(spec.rate)),
@@ -60,18 +64,12 @@ impl Gif {
             return Ok(());
         }
         self.histogram.count(rgb);
-        match &mut self.spool {
-            Some(spool) => spool.append(rgb),
-            None => Ok(()),
-        }
+        self.spool.append(rgb)
     }
 
     /// Writes the file; returns how many pictures it has.
     pub(super) fn finish(mut self) -> Result<u64> {
-        let Some(mut spool) = self.spool.take() else {
-            return Ok(0);
-        };
-        let frames = spool.frames();
+        let frames = self.spool.frames();
         let wrong = |error: EncodingError| match error {
             EncodingError::Io(source) => Error::Write {
                 path: self.path.clone(),
@@ -100,7 +98,7 @@ impl Gif {
         let mut mapper = Mapper::new(palette, self.spec.width as usize);
         let (mut rgb, mut before) = (Vec::new(), Vec::new());
         for index in 0..frames {
-            spool.read(index, &mut rgb)?;
+            self.spool.read(index, &mut rgb)?;
             let pixels = mapper.map(&rgb, &before);
             let frame = Frame {
                 width,
@@ -131,12 +129,6 @@ impl Gif {
             (exact + numerator / 2) / numerator
         };
         u16::try_from(begins(index + 1) - begins(index)).unwrap_or(u16::MAX)
-    }
-}
-
-impl Drop for Gif {
-    fn drop(&mut self) {
-        let _: io::Result<()> = std::fs::remove_file(&self.spool_path);
     }
 }
 

@@ -281,7 +281,10 @@ fn open_video(spec: &ClipSpec, path: &Path) -> Result<encoder::video::Encoder> {
     video.set_color_primaries(color::Primaries::BT709);
     video.set_color_transfer_characteristic(color::TransferCharacteristic::BT709);
     video.set_threading(codec::threading::Config::count(THREADS));
-    video.set_flags(codec::Flags::GLOBAL_HEADER | codec::Flags::BITEXACT);
+    // Open groups of pictures begin with one that players cannot start from: Chromium waits for ever
+    // when it is to jump there.
+    video
+        .set_flags(codec::Flags::GLOBAL_HEADER | codec::Flags::BITEXACT | codec::Flags::CLOSED_GOP);
     if spec.format == ClipFormat::Mp4H265 {
         // SAFETY: the context is `video`'s own and not opened yet. `hvc1` is the tag that Apple's
         // players ask for; the muxer's own choice is `hev1`.

@@ -126,9 +126,16 @@ describe('the player', () => {
 
   it('says so when the window cannot decode it', () => {
     setup('mp4_h265', { codec: 'hevc' });
-    fireEvent.error(video());
+    // The sound track alone was understood.
+    fireEvent.loadedMetadata(video());
     expect(screen.getByRole('alert')).toHaveTextContent('no decoder for HEVC');
     expect(screen.getByRole('img', { name: 'a fox runs' })).toHaveAttribute('src', 'poster');
+  });
+
+  it('says so when the file is gone or broken', () => {
+    setup();
+    fireEvent.error(video());
+    expect(screen.getByRole('alert')).toBeVisible();
   });
 
   it('plays a GIF as the picture that it is, and stops it', async () => {

@@ -120,6 +120,8 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
   const hasSound = useStore(soundStore);
   const { frames, rate } = clip;
   const last = Math.max(0, frames - 1);
+  // The frame that is on its way: those that still come up before it are not news.
+  const sought = useRef<number | null>(null);
 
   // Each picture that reaches the screen says its time; where a browser cannot, it is asked for.
   useEffect(() => {
@@ -128,7 +130,7 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
     let request = 0;
     if ('requestVideoFrameCallback' in element) {
       const onFrame = (_now: number, shown: { mediaTime: number }) => {
-        setFrame(frameAt(shown.mediaTime, rate, frames));
+        if (sought.current === null) setFrame(frameAt(shown.mediaTime, rate, frames));
         request = element.requestVideoFrameCallback(onFrame);
       };
       request = element.requestVideoFrameCallback(onFrame);
@@ -136,7 +138,7 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
     }
     const media: HTMLMediaElement = element;
     const ask = () => {
-      setFrame(frameAt(media.currentTime, rate, frames));
+      if (sought.current === null) setFrame(frameAt(media.currentTime, rate, frames));
       request = requestAnimationFrame(ask);
     };
     request = requestAnimationFrame(ask);
@@ -164,6 +166,7 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
       element.pause();
       const next = Math.min(last, Math.max(0, wanted));
       setFrame(next);
+      sought.current = next;
       element.currentTime = seekTime(next, rate);
     },
     [last, rate],
@@ -240,9 +243,20 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
           muted={!hasSound || !clip.has_sound}
           playsInline
           preload="auto"
-          onPlay={() => setPlaying(true)}
+          onSeeked={(event) => {
+            // A faster hand has asked for another one meanwhile.
+            if (!event.currentTarget.seeking) sought.current = null;
+          }}
+          onPlay={() => {
+            sought.current = null;
+            setPlaying(true);
+          }}
           onPause={() => setPlaying(false)}
           onError={() => setProblem(true)}
+          onLoadedMetadata={(event) => {
+            // Chromium plays the sound of what it cannot decode, and no pictures.
+            if (event.currentTarget.videoWidth === 0) setProblem(true);
+          }}
           onClick={toggle}
           className="absolute inset-0 size-full object-contain"
         />

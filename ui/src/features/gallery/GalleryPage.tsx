@@ -215,6 +215,7 @@ export default function GalleryPage() {
         </div>
         <Segmented
           label="Kind"
+          className="max-sm:order-1 max-sm:basis-full"
           value={filter.kind ?? 'all'}
           options={[
             { value: 'all', label: 'All' },
@@ -283,7 +284,11 @@ export default function GalleryPage() {
             className="h-full"
             icon={isTrash ? <Trash2 size={34} /> : <GalleryIcon size={38} />}
             title={
-              isTrash ? 'The trash is empty' : isFiltered ? `No ${one} matches` : 'No pictures yet'
+              isTrash
+                ? 'The trash is empty'
+                : isFiltered
+                  ? `No ${filter.kind === 'video' ? 'video' : 'picture'} matches`
+                  : 'No pictures yet'
             }
             action={
               isFiltered && (
