@@ -1269,7 +1269,7 @@ export interface RenameSession {
 export interface Request {
   /** Pictures of this prompt. */
   copies: number | null;
-  /** What becomes of choices in both texts. None: drawn at random. */
+  /** What becomes of choices in it and in the negative prompt. None: drawn at random. */
   expansion: Expansion | null;
   /** File format. None: that of the settings. */
   format: ImageFormat | null;
@@ -1309,7 +1309,7 @@ export interface Request {
 export interface RequestInput {
   /** Pictures of this prompt. */
   copies?: number | null;
-  /** What becomes of choices in both texts. None: drawn at random. */
+  /** What becomes of choices in it and in the negative prompt. None: drawn at random. */
   expansion?: Expansion | null;
   /** File format. None: that of the settings. */
   format?: ImageFormat | null;
