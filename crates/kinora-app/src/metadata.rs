@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kinora_core::{Model, Recipe, Request};
+use kinora_core::{Expansion, Model, Recipe, Request};
 use kinora_media::{Metadata, Source};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,13 @@ fn interpret(
         }
         None => {}
     }
+    // The words of a picture are drawn already; what looks like a choice was text.
+    let is_literal = [&request.prompt, &request.negative_prompt]
+        .into_iter()
+        .all(|text| kinora_prompts::is_plain(text));
+    if !is_literal {
+        request.expansion = Some(Expansion::Off);
+    }
     if let Some(recipe) = &reading.recipe {
         // Kinora's own recipe says more than the common form.
         request.true_cfg = recipe.plan.true_cfg.filter(|_| takes_negative);
@@ -195,6 +202,14 @@ mod tests {
         assert_eq!(reading.source, Source::A1111);
         let request = reading.request.unwrap();
         assert_eq!(request.prompt, "a fox");
+        assert_eq!(request.expansion, None);
+        let literal = read_text("a {red|blue} fox\nSteps: 20, Sampler: Euler");
+        let expansion = literal.request.unwrap().expansion;
+        assert_eq!(
+            expansion,
+            Some(Expansion::Off),
+            "its words are drawn already"
+        );
         assert_eq!(request.model.unwrap().as_str(), "full");
         assert_eq!((request.width, request.height), (Some(512), Some(768)));
         assert_eq!(request.seed, Some(Seed(42)));

@@ -517,6 +517,12 @@ async fn every_operation_answers_as_documented() {
         ("models_list", json!({}), 200),
         ("models_get", json!({"id": "starter"}), 200),
         ("models_get", json!({"id": "nothing"}), 404),
+        ("loras_list", json!({}), 200),
+        (
+            "loras_check",
+            json!({"model": "starter", "name": "ink"}),
+            404,
+        ),
         ("jobs_preflight", json!({"prompt": "x", "width": 100}), 200),
         ("jobs_submit", json!({"prompt": ""}), 400),
         ("jobs_submit", json!({"prompt": "x", "nonsense": 1}), 400),

@@ -570,9 +570,6 @@ export type Family = "flux" | "sd1" | "sd2" | "sdxl" | "wan";
 /** The format of a result's file, whatever its kind: `png`, `mp4`. No two formats share a name. */
 export type FileFormat = ImageFormat | ClipFormat;
 
-/** The format of a result's file, whatever its kind: `png`, `mp4`. No two formats share a name. */
-export type FileFormat = ImageFormat | ClipFormat;
-
 /** What would make a second attempt succeed. */
 export type Fix = {
   kind: "retry";
