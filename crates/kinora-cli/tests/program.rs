@@ -160,6 +160,86 @@ fn a_picture_is_made_again_with_the_same_bytes_whether_it_came_alone_or_in_a_lis
 }
 
 #[test]
+fn pictures_are_started_from_and_made_again() {
+    let studio = Studio::new();
+    let look = ["--size", "128x128", "--steps", "4", "-q"];
+    let first = [
+        "generate",
+        "a red house by the sea",
+        "--seed",
+        "5",
+        "--output",
+        "first",
+    ];
+    assert_eq!(studio.run(&[&first[..], &look].concat()).code(), DONE);
+    let first = studio.output("first.png");
+    let from = |name: &str, more: &[&str]| {
+        let image = first.to_str().unwrap();
+        let start = [
+            "generate",
+            "the same by night",
+            "--image",
+            image,
+            "--seed",
+            "6",
+        ];
+        let named = ["--output", name];
+        let ran = studio.run(&[&start[..], &named, more, &look].concat());
+        assert_eq!(ran.code(), DONE, "{}", ran.errors());
+        studio.output(&format!("{name}.png"))
+    };
+    let changed = from("changed", &["--strength", "0.6"]);
+    assert!(fs::read(&changed).unwrap() != fs::read(&first).unwrap());
+    // The recipe names the picture by its content, and makes the same bytes again.
+    let ran = studio.run(&["run", changed.to_str().unwrap(), "-q"]);
+    assert_eq!(ran.code(), DONE, "{}", ran.errors());
+    let again = PathBuf::from(ran.text().trim());
+    assert!(fs::read(&changed).unwrap() == fs::read(&again).unwrap());
+
+    // A picture is a mask of itself: what is bright in it is painted anew.
+    let image = first.to_str().unwrap();
+    let painted = from("painted", &["--mask", image]);
+    let size = |path: &PathBuf| {
+        let picture = kinora_media::decode(&fs::read(path).unwrap()).unwrap();
+        (picture.width, picture.height)
+    };
+    assert_eq!(size(&painted), size(&first));
+
+    // In a list, pictures lie beside it.
+    fs::copy(&first, studio.folder().join("list-picture.png")).unwrap();
+    let list = studio.write(
+        "images.csv",
+        "prompt,image,strength,output\na hill,list-picture.png,0.5,row-1\na tree,,,row-2\n",
+    );
+    let ran = studio.run(&[&["bulk", &list][..], &look].concat());
+    assert_eq!(ran.code(), DONE, "{}", ran.errors());
+    let listed = studio.ask(&["assets", "list"]);
+    let row = listed["assets"].as_array().unwrap().iter();
+    let row = row
+        .clone()
+        .find(|asset| asset["path"] == "row-1.png")
+        .unwrap();
+    assert_eq!(row["recipe"]["plan"]["mode"], "image_to_image");
+    let missing = studio.write("missing.csv", "prompt,image\na hill,nowhere.png\n");
+    let ran = studio.run(&[&["bulk", &missing][..], &look].concat());
+    assert_ne!(ran.code(), DONE);
+    assert!(ran.errors().contains("nowhere.png"), "{}", ran.errors());
+}
+
+#[test]
+fn a_lora_that_is_a_pickle_or_missing_is_refused_with_words() {
+    let studio = Studio::new();
+    let folder = studio.folder().join("data/models/loras");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("old.safetensors"), b"\x80\x02}q\x00.").unwrap();
+    for (name, word) in [("old", "pickle"), ("nothing", "nothing"), ("../x", "../x")] {
+        let ran = studio.run(&["generate", "a hill", "--lora", name, "-q"]);
+        assert_ne!(ran.code(), DONE);
+        assert!(ran.errors().contains(word), "{}", ran.errors());
+    }
+}
+
+#[test]
 fn verify_says_for_each_part_whether_it_is_the_same() {
     let studio = Studio::new();
     let pictures = paint(&studio);

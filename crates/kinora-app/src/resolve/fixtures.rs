@@ -1,8 +1,8 @@
 //! A catalogue for tests: models that differ in what they can do.
 
 use kinora_core::{
-    Capabilities, Family, FloatRange, IntRange, Model, ModelDefaults, ModelId, ModelSource,
-    PlannedModel, Size, SizeRule,
+    Capabilities, Family, FloatRange, IntRange, Mode, Model, ModelDefaults, ModelId, ModelSource,
+    PlannedModel, Size, SizeRule, VideoRule,
 };
 use serde_json::json;
 
@@ -63,6 +63,8 @@ pub fn candidate(id: &str, change: impl FnOnce(&mut Model)) -> Candidate {
 
 /// `fast`: no guidance, no negative prompt. `full`: both. `gone`: not installed. `broken`: faulty.
 /// `huge`: needs 100 GiB. `odd`: sides of 300 to 1000 in multiples of 64, one copy, short prompts.
+/// `painter`: starts from pictures and takes LoRA files. `editor`: needs a picture. `mover`: makes
+/// clips from pictures, with two experts.
 pub fn models() -> Vec<Candidate> {
     vec![
         candidate("gone", |model| model.is_installed = false),
@@ -106,5 +108,42 @@ pub fn models() -> Vec<Candidate> {
             model.capabilities.prompt_chars = 10;
         }),
         candidate("mute", |model| model.capabilities.modes.clear()),
+        candidate("painter", |model| {
+            model.capabilities.modes = vec![Mode::TextToImage, Mode::ImageToImage, Mode::Inpaint];
+            model.capabilities.strength = Some(FloatRange {
+                min: 0.05,
+                max: 1.0,
+                default: 0.75,
+            });
+            model.capabilities.loras = true;
+        }),
+        candidate("editor", |model| {
+            model.capabilities.modes = vec![Mode::Edit]
+        }),
+        candidate("mover", |model| {
+            model.capabilities.modes = vec![Mode::ImageToVideo];
+            model.capabilities.true_cfg = Some(FloatRange {
+                min: 1.0,
+                max: 20.0,
+                default: 3.5,
+            });
+            model.capabilities.cfg_always = true;
+            model.capabilities.video = Some(VideoRule {
+                frames: IntRange {
+                    min: 1,
+                    max: 121,
+                    default: 81,
+                },
+                frame_step: 4,
+                fps: IntRange {
+                    min: 1,
+                    max: 60,
+                    default: 16,
+                },
+                end_image: true,
+                experts: true,
+                shift: None,
+            });
+        }),
     ]
 }

@@ -43,12 +43,50 @@ fn run(
             now: &now,
             memory_available: Some(64 * GIB),
             memory_needed: &memory_needed,
-            picture: &|_| Err(Problem::new(Code::NotFound, "no picture", "")),
-            lora: &|_, _| Err(Problem::new(Code::NotFound, "no LoRA", "")),
+            picture: &find_picture,
+            lora: &find_lora,
             random_seed: &|| 4_000_000_000,
             library: &kinora_prompts::Library::new(Lists),
         },
     )
+}
+
+/// A picture of 1200 × 800 pixels, and nothing else.
+const HERE: &str = "input:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const GONE: &str = "input:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+fn find_picture(reference: &PictureRef) -> Result<PlannedPicture, Problem> {
+    match reference {
+        PictureRef::Input(digest) if reference.to_string() == HERE => Ok(PlannedPicture {
+            sha256: digest.clone(),
+            width: 1200,
+            height: 800,
+            asset: None,
+            path: "/inputs/a".into(),
+        }),
+        _ => Err(Problem::new(
+            Code::NotFound,
+            "the picture is not here",
+            "Drop it.",
+        )),
+    }
+}
+
+fn find_lora(_: &ModelId, name: &str) -> Result<PlannedLora, Problem> {
+    match name {
+        "ink" | "style" => Ok(PlannedLora {
+            name: name.to_owned(),
+            weight: 1.0,
+            bytes: 10,
+            sha256: None,
+            path: format!("/loras/{name}").into(),
+        }),
+        _ => Err(Problem::new(
+            Code::NotFound,
+            "there is no such LoRA",
+            "Get it.",
+        )),
+    }
 }
 
 /// What a row of the table expects.
@@ -144,6 +182,124 @@ fn table() -> Vec<(Value, Expect)> {
         (
             json!({"prompt": "a (red) [fox]"}),
             Ok_(json!({"prompt": "a (red) [fox]"}), 0),
+        ),
+        // Pictures.
+        (
+            json!({"prompt": "x", "model": "painter", "image": HERE}),
+            Ok_(
+                json!({"mode": "image_to_image", "size": {"width": 1088, "height": 720},
+                       "source": {"image": {"sha256": &HERE[6..], "width": 1200, "height": 800,
+                                            "path": "/inputs/a"}, "strength": 0.75}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "painter", "image": HERE, "mask": HERE, "strength": 1,
+                   "width": 512, "height": 512}),
+            Ok_(
+                json!({"mode": "inpaint", "size": {"width": 512, "height": 512}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "editor", "image": HERE, "strength": 0.5}),
+            Ok_(json!({"mode": "edit"}), 1),
+        ),
+        (
+            json!({"prompt": "x", "model": "painter", "image": GONE}),
+            No(&[(Code::NotFound, "image")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "painter", "mask": HERE}),
+            No(&[(INVALID, "mask")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "painter", "image": HERE, "strength": 0}),
+            No(&[(INVALID, "strength")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "fast", "image": HERE}),
+            No(&[(INVALID, "image")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "editor", "image": HERE, "mask": HERE}),
+            No(&[(INVALID, "mask")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "editor"}),
+            No(&[(INVALID, "image")]),
+        ),
+        // LoRA files.
+        (
+            json!({"prompt": "x", "model": "painter", "loras": [{"name": "ink", "weight": -0.5},
+                                                               {"name": "style"}]}),
+            Ok_(
+                json!({"loras": [
+                    {"name": "ink", "weight": -0.5, "bytes": 10, "sha256": null, "path": "/loras/ink"},
+                    {"name": "style", "weight": 1.0, "bytes": 10, "sha256": null, "path": "/loras/style"}]}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "painter", "loras": [{"name": "ink"}, {"name": "ink"}]}),
+            No(&[(INVALID, "loras[1]")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "painter", "loras": [{"name": "oil"},
+                                                               {"name": "ink", "weight": 9}]}),
+            No(&[(Code::NotFound, "loras[0]"), (INVALID, "loras[1]")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "fast", "loras": [{"name": "ink"}]}),
+            No(&[(INVALID, "loras")]),
+        ),
+        // Clips.
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE}),
+            Ok_(
+                json!({"mode": "image_to_video", "true_cfg": 3.5,
+                       "video": {"frames": 81, "fps": 16}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "format": "gif",
+                   "video": {"seconds": 2, "fps": 12, "end_image": HERE, "low_share": 0.5,
+                             "cfg_2": 1}}),
+            Ok_(
+                json!({"video": {"frames": 25, "fps": 12, "cfg_2": 1.0, "low_share": 0.5}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "video": {"frames": 80}}),
+            Ok_(json!({"video": {"frames": 81, "fps": 16}}), 1),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "format": "png",
+                   "video": {"frames": 999, "shift": 3}}),
+            No(&[
+                (INVALID, "video.frames"),
+                (INVALID, "video.shift"),
+                (INVALID, "format"),
+            ]),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE,
+                   "video": {"frames": 81, "seconds": 3, "fps": 0, "low_share": 2}}),
+            No(&[
+                (INVALID, "video.fps"),
+                (INVALID, "video.seconds"),
+                (INVALID, "video.low_share"),
+            ]),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover"}),
+            No(&[(INVALID, "image")]),
+        ),
+        (
+            json!({"prompt": "x", "format": "mp4", "video": {"frames": 9}}),
+            No(&[(INVALID, "video"), (INVALID, "format")]),
         ),
         // Models.
         (

@@ -411,6 +411,39 @@ async fn a_request_becomes_pictures_that_are_served_in_parts() {
     studio.app.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_is_handed_in_and_shown() {
+    let studio = Studio::open().await;
+    let fixture = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../kinora-media/tests/fixtures/a1111.png"
+    );
+    let bytes = std::fs::read(fixture).unwrap();
+    let url = format!("{}/api/inputs", studio.server.url());
+    let send = |body: Vec<u8>| studio.client.post(&url).body(body).send();
+    let answer = send(bytes.clone()).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let input: Value = answer.json().await.unwrap();
+    let digest = input["reference"].as_str().unwrap();
+    let digest = digest.strip_prefix("input:").unwrap();
+    let shown = format!("{}/media/inputs/{digest}", studio.server.url());
+    let shown = studio.client.get(shown).send().await.unwrap();
+    assert_eq!(shown.headers()["content-type"], "image/png");
+    assert_eq!(shown.bytes().await.unwrap(), bytes);
+    // What is no picture is refused, and nothing is read by a path.
+    let answer = send(b"#!/bin/sh".to_vec()).await.unwrap();
+    assert_eq!(answer.status(), 415);
+    for name in ["..%2f..%2fetc%2fpasswd", "a", &"0".repeat(64)] {
+        let url = format!("{}/media/inputs/{name}", studio.server.url());
+        let status = studio.client.get(url).send().await.unwrap().status();
+        assert!(status.is_client_error(), "{name}: {status}");
+    }
+    let request = json!({ "prompt": "a hill", "image": "/etc/passwd" });
+    let url = format!("{}/api/jobs", studio.server.url());
+    let answer = studio.client.post(url).json(&request).send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pictures_tell_their_settings_when_they_are_uploaded() {
     let studio = Studio::open().await;
