@@ -260,7 +260,7 @@ fn a_clip_brings_its_settings_back() {
         let spec = spec(format);
         write(&path, &spec, 2);
         let bytes = fs::read(&path).unwrap();
-        assert_eq!(detect_clip(&bytes[..64]).is_some(), true);
+        assert!(detect_clip(&bytes[..64]).is_some());
         let from_bytes = read_metadata(&bytes).unwrap();
         if format != ClipFormat::AnimatedWebp {
             let from_file = read_clip_metadata(&path).unwrap().unwrap();

@@ -120,6 +120,8 @@ pub(crate) fn name(stem: &str, number: u32, format: FileFormat) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kinora_core::ImageFormat;
+
     use super::*;
 
     #[test]
