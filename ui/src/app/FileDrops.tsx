@@ -66,7 +66,9 @@ export function FileDrops() {
       <div className="bg-panel border-lamp shadow-float flex flex-col items-center gap-2 rounded-xl border-2 border-dashed px-12 py-10 text-center">
         <FileDown size={30} className="text-lamp-ink" aria-hidden="true" />
         <p className="text-lg font-semibold">Drop it here</p>
-        <p className="text-ink-2">A picture or a clip gives its settings back. A list goes to Bulk.</p>
+        <p className="text-ink-2">
+          A picture or a clip gives its settings back. A list goes to Bulk.
+        </p>
       </div>
     </div>
   );

@@ -13,7 +13,7 @@ use super::RECIPE_KEYWORD;
 use crate::{
     container::{detect_format, exif, jpeg, png, webp, xmp},
     error::{Error, Result},
-    video,
+    video::{self, ClipTexts},
 };
 
 /// The most text that is taken from one file, in bytes. Graphs beyond 10 MB exist; what a small
@@ -90,9 +90,9 @@ impl Collector {
         }
     }
 
-    fn clip(&mut self, (texts, place): (Vec<(String, String)>, &'static str)) {
-        for (key, value) in texts {
-            self.push(key, value, place);
+    fn clip(&mut self, found: ClipTexts) {
+        for (key, value) in found.texts {
+            self.push(key, value, found.place);
         }
     }
 

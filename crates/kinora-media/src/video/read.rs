@@ -117,18 +117,29 @@ pub fn frame_at(path: &Path, index: u64) -> Result<Picture> {
     }
 }
 
-/// Texts by their keyword, and the name of the container they were in.
-type TextsOfClip = (Vec<(String, String)>, &'static str);
+/// What a clip's file carries as text.
+pub(crate) struct ClipTexts {
+    /// Keyword and content, under Kinora's own names where they are Kinora's.
+    pub texts: Vec<(String, String)>,
+    /// Which kind of block they stood in.
+    pub place: &'static str,
+}
 
-/// The texts of a clip, by keyword, under Kinora's own names; None: it is no clip.
-pub(crate) fn texts<R: Read + Seek>(file: &mut R) -> io::Result<Option<TextsOfClip>> {
+/// The texts of a clip; None: it is no clip.
+pub(crate) fn texts<R: Read + Seek>(file: &mut R) -> io::Result<Option<ClipTexts>> {
     let mut start = Vec::new();
     file.seek(SeekFrom::Start(0))?;
     file.by_ref().take(64).read_to_end(&mut start)?;
     file.seek(SeekFrom::Start(0))?;
-    Ok(match detect_clip(&start) {
-        Some(ClipFormat::Webm) => Some((ebml::texts(file)?, "WebM tag")),
-        Some(ClipFormat::Gif) => {
+    let Some(format) = detect_clip(&start) else {
+        return Ok(None);
+    };
+    let (texts, place) = match format {
+        ClipFormat::Mp4 | ClipFormat::Mp4H265 | ClipFormat::Mp4Av1 => {
+            (mp4::texts(file)?, "MP4 tag")
+        }
+        ClipFormat::Webm => (ebml::texts(file)?, "WebM tag"),
+        ClipFormat::Gif => {
             let comments = gif::comments(&mut BufReader::new(file))?;
             let key = |text: &str| match text.starts_with("{\"recipe\":") {
                 true => RECIPE_KEYWORD,
@@ -136,13 +147,16 @@ pub(crate) fn texts<R: Read + Seek>(file: &mut R) -> io::Result<Option<TextsOfCl
             };
             let texts = comments.into_iter();
             let texts = texts.map(|text| (key(&text).to_owned(), text)).collect();
-            Some((texts, "GIF comment"))
+            (texts, "GIF comment")
         }
-        Some(ClipFormat::Frames) => archive_texts(file)?.map(|texts| (texts, "ZIP entry")),
+        ClipFormat::Frames => match archive_texts(file)? {
+            Some(texts) => (texts, "ZIP entry"),
+            None => return Ok(None),
+        },
         // Its chunks are a still WebP's.
-        Some(ClipFormat::AnimatedWebp) | None => None,
-        Some(_) => Some((mp4::texts(file)?, "MP4 tag")),
-    })
+        ClipFormat::AnimatedWebp => return Ok(None),
+    };
+    Ok(Some(ClipTexts { texts, place }))
 }
 
 fn open(path: &Path) -> Result<(File, ClipFormat)> {

@@ -29,8 +29,6 @@ function setup(format: FileFormat = 'mp4', change: Partial<ClipInfo> = {}) {
           poster="poster"
           label="a fox runs"
           format={format}
-          width={320}
-          height={192}
           clip={{ ...clip, ...change }}
         />
       </div>

@@ -47,8 +47,6 @@ interface PlayerProps {
   poster: string;
   label: string;
   format: FileFormat;
-  width: number;
-  height: number;
   clip: ClipInfo;
   handle?: Ref<PlayerHandle>;
 }
@@ -81,13 +79,17 @@ function Frame({
   stage,
   controls,
   box,
+  onKey,
 }: {
   stage: ReactNode;
   controls: ReactNode;
   box?: Ref<HTMLDivElement>;
+  onKey?(event: KeyboardEvent): void;
 }) {
   return (
-    <div ref={box} className="bg-canvas flex size-full min-h-0 flex-col gap-2">
+    // Keys of the controls within; each of them has its button.
+    // eslint-disable-next-line jsx-a11y/no-static-element-interactions
+    <div ref={box} onKeyDown={onKey} className="bg-canvas flex size-full min-h-0 flex-col gap-2">
       <div className="relative min-h-0 flex-1">{stage}</div>
       <div
         role="group"
@@ -177,7 +179,7 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
   };
 
   const onKey = (event: KeyboardEvent): boolean => {
-    if (!isFree(event)) return false;
+    if (event.defaultPrevented || !isFree(event)) return false;
     switch (event.key) {
       case ' ':
       case 'k':
@@ -230,6 +232,7 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
   return (
     <Frame
       box={box}
+      onKey={onKey}
       stage={
         // The prompt is the clip's description; there is no speech to caption.
         // eslint-disable-next-line jsx-a11y/media-has-caption
@@ -363,7 +366,8 @@ function AnimationPlayer({ src, poster, label, clip, handle }: PlayerProps) {
   const isCalm = useMediaQuery('(prefers-reduced-motion: reduce)');
   const [isPlaying, setPlaying] = useState(!isCalm);
   const onKey = (event: KeyboardEvent): boolean => {
-    if (!isFree(event) || (event.key !== ' ' && event.key !== 'k')) return false;
+    if (event.defaultPrevented || !isFree(event) || (event.key !== ' ' && event.key !== 'k'))
+      return false;
     setPlaying(!isPlaying);
     event.preventDefault();
     return true;
@@ -371,6 +375,7 @@ function AnimationPlayer({ src, poster, label, clip, handle }: PlayerProps) {
   useImperativeHandle(handle, () => ({ onKey }));
   return (
     <Frame
+      onKey={onKey}
       stage={<Still src={isPlaying ? src : poster} label={label} />}
       controls={
         <div className="flex items-center gap-2">

@@ -4,7 +4,7 @@ import type { ReactNode } from 'react';
 import { toast } from 'sonner';
 
 import { useCommand } from '@/api/client';
-import { assetUrl, previewUrl } from '@/api/media';
+import { assetUrl, previewUrl, thumbnailUrl } from '@/api/media';
 import { useProgress } from '@/api/progress';
 import { useAsset, useModels } from '@/api/queries';
 import { settingsOf } from '@/api/settings-of';
@@ -13,6 +13,7 @@ import { FailureReport } from '@/components/domain/FailureReport';
 import { JobProgress } from '@/components/domain/JobProgress';
 import { describeWait } from '@/components/domain/job-text';
 import { CreateIcon } from '@/components/icons';
+import { Player } from '@/components/player/Player';
 import { toastError } from '@/components/toast';
 import { Button, IconButton } from '@/components/ui/Button';
 import { EmptyState, Skeleton } from '@/components/ui/Feedback';
@@ -117,22 +118,33 @@ export function AssetStage({ id }: { id: string }) {
   return (
     <>
       <div className="min-h-0 flex-1 p-4">
-        <Frame width={asset.width} height={asset.height}>
-          <button
-            type="button"
-            aria-label="Open the picture"
-            className="block size-full cursor-zoom-in"
-            onClick={() => openAsset(asset.id)}
-          >
-            <img
-              key={asset.id}
-              src={assetUrl(asset.id)}
-              alt={plan.prompt}
-              className="animate-appear size-full"
-              draggable={false}
-            />
-          </button>
-        </Frame>
+        {asset.clip ? (
+          <Player
+            key={asset.id}
+            src={assetUrl(asset.id)}
+            poster={thumbnailUrl(asset.id, 512)}
+            label={plan.prompt}
+            format={asset.format}
+            clip={asset.clip}
+          />
+        ) : (
+          <Frame width={asset.width} height={asset.height}>
+            <button
+              type="button"
+              aria-label="Open the picture"
+              className="block size-full cursor-zoom-in"
+              onClick={() => openAsset(asset.id)}
+            >
+              <img
+                key={asset.id}
+                src={assetUrl(asset.id)}
+                alt={plan.prompt}
+                className="animate-appear size-full"
+                draggable={false}
+              />
+            </button>
+          </Frame>
+        )}
       </div>
       <Bar>
         <p className="text-ink-2 tnum min-w-0 flex-1 truncate text-sm">

@@ -194,8 +194,6 @@ export default function Viewer({ id }: { id: string }) {
                     poster={thumbnailUrl(asset.id, 512)}
                     label={asset.recipe.plan.prompt}
                     format={asset.format}
-                    width={asset.width}
-                    height={asset.height}
                     clip={asset.clip}
                   />
                 ) : (
