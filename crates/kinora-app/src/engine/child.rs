@@ -345,6 +345,8 @@ async fn spawn(
         .stderr(Stdio::piped())
         // Ctrl-C in a terminal is for the application, which then ends the engine in good order.
         .process_group(0);
+    // The AV1 encoder prints a banner for every clip otherwise; 1 is errors alone.
+    command.env("SVT_LOG", "1");
     if let Some(filter) = &config.log_filter {
         command.env("KINORA_LOG", filter);
     }
