@@ -4,8 +4,14 @@
 use std::{collections::BTreeMap, fs::File, path::Path};
 
 use flate2::read::GzDecoder;
-use kinora_diffusion::{denoisers::LtxDenoiser, layers::Weights, text::T5Encoder, vae::LtxVae};
+use kinora_diffusion::{
+    denoisers::{Ltx2Denoiser, LtxDenoiser},
+    layers::Weights,
+    text::{GemmaEncoder, Ltx2Connectors, T5Encoder},
+    vae::{LtxAudioVae, LtxVae, Vocoder},
+};
 use kinora_weights::{
+    GemmaConfig, Ltx2AudioVaeConfig, Ltx2ConnectorsConfig, Ltx2VocoderConfig, LtxAudioConfig,
     LtxConfig, LtxRope, LtxVaeConfig, T5Config, maps::ltx_vae::LtxVaeRelease,
 };
 use serde::Deserialize;
@@ -114,4 +120,82 @@ fn text_encoder_of_ltx_video() {
     };
     T5Encoder::load(&survey, &config).unwrap();
     check("t5_xxl", &survey);
+}
+
+#[test]
+fn transformers_of_ltx_2() {
+    for (network, is_23) in [("ltx2", false), ("ltx23", true)] {
+        let config = LtxConfig {
+            in_channels: 128,
+            heads: 32,
+            head_dim: 128,
+            layers: 48,
+            cross_attention_dim: 4096,
+            caption_channels: (!is_23).then_some(3840),
+            rope: LtxRope {
+                is_split: true,
+                is_double: true,
+            },
+            audio: Some(LtxAudioConfig {
+                in_channels: 128,
+                heads: 32,
+                head_dim: 64,
+                cross_attention_dim: 2048,
+                is_gated: is_23,
+                is_modulated: is_23,
+                gate_time_scale: 1.0,
+                sample_rate: 16000,
+                hop: 160,
+                scale: 4,
+            }),
+        };
+        let survey = Weights::survey();
+        let mut share = 0.0;
+        Ltx2Denoiser::load(&survey, &config, &mut |part| share = part).unwrap();
+        assert_eq!(share, 1.0);
+        check(network, &survey);
+    }
+}
+
+#[test]
+fn text_side_of_ltx_2() {
+    let survey = Weights::survey();
+    let config = GemmaConfig {
+        vocab: 262_208,
+        hidden: 3840,
+        intermediate: 15360,
+        layers: 48,
+        head_dim: 256,
+        heads: 16,
+        key_value_heads: 8,
+        norm_eps: 1e-6,
+        query_scale: 256.0,
+        window: 1024,
+        sees_all: GemmaConfig::published_pattern(48),
+        rope_theta: 1_000_000.0,
+        rope_factor: 8.0,
+        rope_local_theta: 10_000.0,
+    };
+    GemmaEncoder::load(&survey, &config, &mut |_| {}).unwrap();
+    check("gemma3_12b", &survey);
+
+    for (network, is_23) in [("ltx2_connectors", false), ("ltx23_connectors", true)] {
+        let survey = Weights::survey();
+        let config = Ltx2ConnectorsConfig::published(is_23);
+        Ltx2Connectors::load(&survey, &config).unwrap();
+        check(network, &survey);
+    }
+}
+
+#[test]
+fn sound_of_ltx_2() {
+    let survey = Weights::survey();
+    LtxAudioVae::load(&survey, &Ltx2AudioVaeConfig::default()).unwrap();
+    check("vae_ltx2_audio", &survey);
+    for (network, has_second_stage) in [("ltx2_vocoder", false), ("ltx23_vocoder", true)] {
+        let survey = Weights::survey();
+        let config = Ltx2VocoderConfig::published(has_second_stage);
+        Vocoder::load(&survey, &config).unwrap();
+        check(network, &survey);
+    }
 }

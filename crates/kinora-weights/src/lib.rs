@@ -45,9 +45,9 @@ pub mod wan;
 pub use config::{
     ClipConfig, ClipVisionConfig, ClipVisionParts, FluxConfig, GemmaConfig, LatentStats,
     Ltx2Activation, Ltx2AudioVaeConfig, Ltx2ConnectorConfig, Ltx2ConnectorsConfig, Ltx2Finish,
-    Ltx2StageConfig, Ltx2VocoderConfig, Ltx2WideningConfig, LtxAudioConfig, LtxConfig, LtxDownLevel, LtxFold, LtxRope, LtxShrink, LtxUpLevel, LtxVaeConfig,
-    SchedulerConfig, T5Config, TextActivation, TimeShift, UnetConfig,
-    VaeConfig, WanConfig, WanVaeConfig,
+    Ltx2StageConfig, Ltx2VocoderConfig, Ltx2WideningConfig, LtxAudioConfig, LtxConfig,
+    LtxDownLevel, LtxFold, LtxRope, LtxShrink, LtxUpLevel, LtxVaeConfig, SchedulerConfig, T5Config,
+    TextActivation, TimeShift, UnetConfig, VaeConfig, WanConfig, WanVaeConfig,
 };
 pub use detect::detect;
 pub use dtype::Dtype;

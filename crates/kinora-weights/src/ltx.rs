@@ -1,8 +1,7 @@
-//! A recognised model of LTX-Video in a folder of the reference library: its configurations, and
-//! where the weights of each component lie.
+//! A recognised model of LTX-Video, in a folder of the reference library or in its authors' file with
+//! the text encoder beside it: its configurations, and where the weights of each component lie.
 //!
-//! Not here: LTX-2, and models of one file, which [`crate::identify`](crate::identify::identify)
-//! tells apart.
+//! Not here: LTX-2.
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +9,11 @@ use kinora_core::WeightFile;
 use serde::Deserialize;
 
 use crate::{
-    Error, LtxConfig, LtxVaeConfig, Result, T5Config, WeightSet, json::read_config,
-    layout::list_files_as,
+    Error, LtxConfig, LtxVaeConfig, Network, Result, T5Config, WeightSet,
+    detect::{find_networks, find_part, has_weights_name},
+    json::read_config,
+    layout::{Origin, base_folder, list_files_as},
+    shards::list_files,
 };
 
 /// A part of an LTX-Video model that has weights.
@@ -145,7 +147,7 @@ pub(crate) fn decode_bytes(
 /// A recognised model. Headers and configurations were read and agree; no tensor was.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LtxLayout {
-    /// The folder that was recognised.
+    /// The folder or file that was recognised.
     pub root: PathBuf,
     /// Size and kind of VAE: `2b-0.9.5`.
     pub variant: String,
@@ -155,6 +157,7 @@ pub struct LtxLayout {
     pub weights: Vec<WeightFile>,
     /// Bytes of the tensors of each component, in the order of [`LtxComponent::ALL`].
     pub component_bytes: [u64; 3],
+    pub(crate) origins: [Origin; 3],
 }
 
 /// `model_index.json`, as far as it counts.
@@ -178,35 +181,65 @@ pub const CLASSES: [&str; 3] = [
     "LTXConditionPipeline",
 ];
 
-/// Whether a folder says that it is an LTX-Video model.
+/// Whether a folder or a file says that it is an LTX-Video model.
 pub fn is_ltx(root: &Path) -> bool {
-    read_config::<ModelIndex>(&root.join("model_index.json"))
-        .is_ok_and(|index| CLASSES.contains(&index.class.as_str()))
+    let index = root.join("model_index.json");
+    if index.is_file() {
+        return read_config::<ModelIndex>(&index)
+            .is_ok_and(|index| CLASSES.contains(&index.class.as_str()));
+    }
+    holds_transformer(root, |config| config.audio.is_none())
 }
 
-/// Recognises a folder of the reference library.
-pub fn detect_ltx(root: &Path) -> Result<LtxLayout> {
-    let index: ModelIndex = read_config(&root.join("model_index.json"))?;
-    if !CLASSES.contains(&index.class.as_str()) {
-        return Err(Error::unknown_layout(
-            root,
-            format!("it is a {}, which is no LTX-Video model", index.class),
-        ));
+/// Whether a file, or one in a folder, holds a transformer that is wanted.
+pub(crate) fn holds_transformer(root: &Path, is_wanted: impl Fn(&LtxConfig) -> bool) -> bool {
+    if !root.is_file() {
+        return find_file(root, is_wanted).is_ok();
     }
-    let parts = read_parts(root)?;
+    let parts = WeightSet::open_file(root).and_then(|set| find_networks(&set));
+    parts.is_ok_and(|parts| {
+        parts
+            .iter()
+            .any(|part| matches!(&part.network, Network::Ltx(config) if is_wanted(config)))
+    })
+}
+
+/// Recognises a folder of the reference library, or a file (or a folder with one) that holds a
+/// transformer and a VAE, with the text encoder beside it.
+pub fn detect_ltx(root: &Path) -> Result<LtxLayout> {
+    let index = root.join("model_index.json");
+    let (parts, origins) = if root.is_file() {
+        read_file(root)?
+    } else if index.is_file() {
+        let index: ModelIndex = read_config(&index)?;
+        if !CLASSES.contains(&index.class.as_str()) {
+            return Err(Error::unknown_layout(
+                root,
+                format!("it is a {}, which is no LTX-Video model", index.class),
+            ));
+        }
+        let folder = |component: LtxComponent| Origin::Folder(root.join(component.as_str()));
+        (read_parts(root)?, LtxComponent::ALL.map(folder))
+    } else {
+        read_file(&find_file(root, |config| config.audio.is_none())?)?
+    };
     let mut layout = LtxLayout {
         root: root.to_owned(),
         variant: name_variant(&parts),
         parts,
         weights: Vec::new(),
         component_bytes: [0; 3],
+        origins,
     };
     for component in LtxComponent::ALL {
         let set = layout.open(component)?;
         layout.component_bytes[component as usize] = set.total_bytes();
-        layout
-            .weights
-            .extend(list_files_as(root, component.as_str(), &set)?);
+        for file in list_files_as(root, component.as_str(), &set)? {
+            // A file with several components in it is listed once.
+            if layout.weights.iter().all(|other| other.file != file.file) {
+                layout.weights.push(file);
+            }
+        }
     }
     let tokenizer = layout.tokenizer_folder();
     if !["tokenizer.json", "spiece.model"]
@@ -216,6 +249,91 @@ pub fn detect_ltx(root: &Path) -> Result<LtxLayout> {
         return Err(Error::missing(tokenizer, "tokenizer.json, or spiece.model"));
     }
     Ok(layout)
+}
+
+/// The one file of a folder whose transformer is wanted.
+pub(crate) fn find_file(root: &Path, is_wanted: impl Fn(&LtxConfig) -> bool) -> Result<PathBuf> {
+    let mut found = Vec::new();
+    for name in list_files(root)? {
+        let path = root.join(&name);
+        if !has_weights_name(&name) {
+            continue;
+        }
+        let parts = find_networks(&WeightSet::open_file(&path)?)?;
+        let is_found = parts
+            .iter()
+            .any(|part| matches!(&part.network, Network::Ltx(config) if is_wanted(config)));
+        if is_found {
+            found.push(path);
+        }
+    }
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Error::unknown_layout(
+            root,
+            "there is neither a model_index.json nor an LTX file of this kind in it",
+        )),
+        _ => Err(Error::unknown_layout(
+            root,
+            "there are several transformers in it; name one of the files instead of the folder",
+        )),
+    }
+}
+
+/// A file with transformer and VAE; the text encoder is in it or beside it.
+fn read_file(file: &Path) -> Result<(LtxParts, [Origin; 3])> {
+    let folder = base_folder(file);
+    let set = WeightSet::open_file(file)?;
+    let names = |component: LtxComponent| (component.as_str(), component.title());
+    let transformer = find_networks(&set)?
+        .into_iter()
+        .find_map(|part| match &part.network {
+            Network::Ltx(config) => {
+                let config = config.clone();
+                Some((part, config))
+            }
+            _ => None,
+        });
+    let Some((part, transformer)) = transformer else {
+        return Err(Error::unknown_layout(
+            file,
+            "its tensors have none of the names that LTX-Video uses",
+        ));
+    };
+    let (vae_origin, vae) = find_part(
+        folder,
+        &set,
+        names(LtxComponent::Vae),
+        LtxVaeConfig::read,
+        |network| match network {
+            Network::LtxVae(release) => Some(LtxVaeConfig::published(*release)),
+            _ => None,
+        },
+    )?;
+    let (text_origin, text) = find_part(
+        folder,
+        &set,
+        names(LtxComponent::TextEncoder),
+        T5Config::read,
+        |network| match network {
+            Network::T5 {
+                config,
+                is_umt5: false,
+            } if Some(config.hidden) == transformer.caption_channels => Some(config.clone()),
+            _ => None,
+        },
+    )?;
+    let parts = LtxParts {
+        transformer,
+        vae,
+        text,
+    };
+    check_parts(file, &parts)?;
+    let file = file.to_owned();
+    Ok((
+        parts,
+        [Origin::File { file, part }, vae_origin, text_origin],
+    ))
 }
 
 fn read_parts(root: &Path) -> Result<LtxParts> {
@@ -296,7 +414,7 @@ fn name_variant(parts: &LtxParts) -> String {
 impl LtxLayout {
     /// Opens a component's weights under canonical names.
     pub fn open(&self, component: LtxComponent) -> Result<WeightSet> {
-        let set = WeightSet::open_folder(&self.root.join(component.as_str()))?;
+        let set = open(&self.origins[component as usize], component.title())?;
         Ok(match component {
             // The token table is stored once, under either name.
             LtxComponent::TextEncoder if !set.has("shared.weight") => {
@@ -314,12 +432,13 @@ impl LtxLayout {
 
     /// The folder of the tokenizer's files.
     pub fn tokenizer_folder(&self) -> PathBuf {
-        self.root.join("tokenizer")
+        base_folder(&self.root).join("tokenizer")
     }
 
-    /// The scheduler's configuration.
-    pub fn scheduler_path(&self) -> PathBuf {
-        self.root.join("scheduler").join("scheduler_config.json")
+    /// The scheduler's configuration, where there is one; else the schedule is
+    /// [`of_ltx`](crate::SchedulerConfig::of_ltx).
+    pub fn scheduler_path(&self) -> Option<PathBuf> {
+        scheduler_path(&self.root)
     }
 
     /// Bytes of a component's tensors.
@@ -331,4 +450,21 @@ impl LtxLayout {
     pub fn total_bytes(&self) -> u64 {
         self.component_bytes.iter().sum()
     }
+}
+
+/// A component's tensors under canonical names, wherever they are.
+pub(crate) fn open(origin: &Origin, title: &str) -> Result<WeightSet> {
+    match origin {
+        Origin::Absent => Err(Error::missing("", title)),
+        Origin::Folder(folder) => WeightSet::open_folder(folder),
+        Origin::File { file, part } => Ok(part.open(&WeightSet::open_file(file)?)?.set),
+    }
+}
+
+/// The scheduler's configuration beside a model.
+pub(crate) fn scheduler_path(root: &Path) -> Option<PathBuf> {
+    let path = base_folder(root)
+        .join("scheduler")
+        .join("scheduler_config.json");
+    path.is_file().then_some(path)
 }

@@ -1,8 +1,7 @@
-//! A recognised model of LTX-2 or 2.3 in a folder of the reference library: its configurations, and
-//! where the weights of each component lie.
+//! A recognised model of LTX-2 or 2.3, in a folder of the reference library or in its authors' file
+//! with the text encoder beside it: its configurations, and where the weights of each component lie.
 //!
-//! Not here: LTX-Video, and models of one file, which
-//! [`crate::identify`](crate::identify::identify) tells apart.
+//! Not here: LTX-Video.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +10,13 @@ use serde::Deserialize;
 
 use crate::{
     Error, GemmaConfig, Ltx2AudioVaeConfig, Ltx2ConnectorsConfig, Ltx2VocoderConfig,
-    LtxAudioConfig, LtxConfig, LtxVaeConfig, Result, WeightSet,
+    LtxAudioConfig, LtxConfig, LtxVaeConfig, Network, Result, WeightSet,
+    detect::{find_networks, find_part},
     json::read_config,
-    layout::list_files_as,
-    ltx::{LtxEstimate, decode_bytes, tokens_of},
+    layout::{Origin, base_folder, list_files_as},
+    ltx::{
+        LtxEstimate, decode_bytes, find_file, holds_transformer, open, scheduler_path, tokens_of,
+    },
 };
 
 /// A part of an LTX-2 model that has weights.
@@ -105,10 +107,7 @@ impl Ltx2Parts {
         text_tokens: usize,
         bytes_per_number: u64,
     ) -> LtxEstimate {
-        let (hidden, audio) = (
-            self.transformer.hidden() as u64,
-            self.audio.hidden() as u64,
-        );
+        let (hidden, audio) = (self.transformer.hidden() as u64, self.audio.hidden() as u64);
         let sound = self.audio.tokens(frames, frame_rate) as u64;
         // Stream, norm, queries, keys and values with their packed copies, attention, output; or
         // the inside of the feed-forward layer, twice.
@@ -161,7 +160,7 @@ impl Ltx2Parts {
 /// A recognised model. Headers and configurations were read and agree; no tensor was.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ltx2Layout {
-    /// The folder that was recognised.
+    /// The folder or file that was recognised.
     pub root: PathBuf,
     /// Release: `2.0`, `2.3`.
     pub variant: String,
@@ -171,6 +170,7 @@ pub struct Ltx2Layout {
     pub weights: Vec<WeightFile>,
     /// Bytes of the tensors of each component, in the order of [`Ltx2Component::ALL`].
     pub component_bytes: [u64; 6],
+    pub(crate) origins: [Origin; 6],
 }
 
 /// `model_index.json`, as far as it counts.
@@ -183,22 +183,35 @@ struct ModelIndex {
 /// Classes of the reference library whose folders are read here. They hold the same networks.
 pub const CLASSES: [&str; 2] = ["LTX2Pipeline", "LTX2ImageToVideoPipeline"];
 
-/// Whether a folder says that it is an LTX-2 model.
+/// Whether a folder or a file says that it is an LTX-2 model.
 pub fn is_ltx2(root: &Path) -> bool {
-    read_config::<ModelIndex>(&root.join("model_index.json"))
-        .is_ok_and(|index| CLASSES.contains(&index.class.as_str()))
+    let index = root.join("model_index.json");
+    if index.is_file() {
+        return read_config::<ModelIndex>(&index)
+            .is_ok_and(|index| CLASSES.contains(&index.class.as_str()));
+    }
+    holds_transformer(root, |config| config.audio.is_some())
 }
 
-/// Recognises a folder of the reference library.
+/// Recognises a folder of the reference library, or a file (or a folder with one) that holds
+/// everything but the text encoder, which is beside it.
 pub fn detect_ltx2(root: &Path) -> Result<Ltx2Layout> {
-    let index: ModelIndex = read_config(&root.join("model_index.json"))?;
-    if !CLASSES.contains(&index.class.as_str()) {
-        return Err(Error::unknown_layout(
-            root,
-            format!("it is a {}, which is no LTX-2 model", index.class),
-        ));
-    }
-    let parts = read_parts(root)?;
+    let index = root.join("model_index.json");
+    let (parts, origins) = if root.is_file() {
+        read_file(root)?
+    } else if index.is_file() {
+        let index: ModelIndex = read_config(&index)?;
+        if !CLASSES.contains(&index.class.as_str()) {
+            return Err(Error::unknown_layout(
+                root,
+                format!("it is a {}, which is no LTX-2 model", index.class),
+            ));
+        }
+        let folder = |component: Ltx2Component| Origin::Folder(root.join(component.as_str()));
+        (read_parts(root)?, Ltx2Component::ALL.map(folder))
+    } else {
+        read_file(&find_file(root, |config| config.audio.is_some())?)?
+    };
     let variant = if parts.is_23() { "2.3" } else { "2.0" };
     let mut layout = Ltx2Layout {
         root: root.to_owned(),
@@ -206,19 +219,125 @@ pub fn detect_ltx2(root: &Path) -> Result<Ltx2Layout> {
         parts,
         weights: Vec::new(),
         component_bytes: [0; 6],
+        origins,
     };
     for component in Ltx2Component::ALL {
         let set = layout.open(component)?;
         layout.component_bytes[component as usize] = set.total_bytes();
-        layout
-            .weights
-            .extend(list_files_as(root, component.as_str(), &set)?);
+        for file in list_files_as(root, component.as_str(), &set)? {
+            // A file with several components in it is listed once.
+            if layout.weights.iter().all(|other| other.file != file.file) {
+                layout.weights.push(file);
+            }
+        }
     }
     let tokenizer = layout.tokenizer_folder();
     if !tokenizer.join("tokenizer.json").is_file() {
         return Err(Error::missing(tokenizer, "tokenizer.json"));
     }
     Ok(layout)
+}
+
+/// A file with everything but the text encoder; what it lacks is beside it.
+fn read_file(file: &Path) -> Result<(Ltx2Parts, [Origin; 6])> {
+    let folder = base_folder(file);
+    let set = WeightSet::open_file(file)?;
+    let names = |component: Ltx2Component| (component.as_str(), component.title());
+    let transformer = find_networks(&set)?
+        .into_iter()
+        .find_map(|part| match &part.network {
+            Network::Ltx(config) => Some((config.clone(), config.audio.clone()?, part)),
+            _ => None,
+        });
+    let Some((transformer, audio, part)) = transformer else {
+        return Err(Error::unknown_layout(
+            file,
+            "its tensors have none of the names that LTX-2 uses",
+        ));
+    };
+    let is_23 = audio.is_modulated;
+    let (vae_origin, vae) = find_part(
+        folder,
+        &set,
+        names(Ltx2Component::Vae),
+        LtxVaeConfig::read,
+        |network| match network {
+            // 2.3 has nothing around its frames.
+            Network::LtxVae(release) => Some(LtxVaeConfig {
+                is_decoder_mirrored: !is_23,
+                ..LtxVaeConfig::published(*release)
+            }),
+            _ => None,
+        },
+    )?;
+    let (connectors_origin, connectors) = find_part(
+        folder,
+        &set,
+        names(Ltx2Component::Connectors),
+        Ltx2ConnectorsConfig::read,
+        |network| match network {
+            Network::LtxConnectors { is_per_modality } => {
+                Some(Ltx2ConnectorsConfig::published(*is_per_modality))
+            }
+            _ => None,
+        },
+    )?;
+    let (audio_vae_origin, audio_vae) = find_part(
+        folder,
+        &set,
+        names(Ltx2Component::AudioVae),
+        Ltx2AudioVaeConfig::read,
+        |network| match network {
+            Network::LtxAudioVae => Some(Ltx2AudioVaeConfig::default()),
+            _ => None,
+        },
+    )?;
+    let (vocoder_origin, vocoder) = find_part(
+        folder,
+        &set,
+        names(Ltx2Component::Vocoder),
+        Ltx2VocoderConfig::read,
+        |network| match network {
+            Network::LtxVocoder { has_second_stage } => {
+                Some(Ltx2VocoderConfig::published(*has_second_stage))
+            }
+            _ => None,
+        },
+    )?;
+    let (text_origin, text) = find_part(
+        folder,
+        &set,
+        names(Ltx2Component::TextEncoder),
+        GemmaConfig::read,
+        |network| match network {
+            Network::Gemma(config) if config.hidden == connectors.caption_channels => {
+                Some(config.clone())
+            }
+            _ => None,
+        },
+    )?;
+    let parts = Ltx2Parts {
+        transformer,
+        audio,
+        vae,
+        text,
+        connectors,
+        audio_vae,
+        vocoder,
+    };
+    check_parts(file, &parts)?;
+    let file = file.to_owned();
+    Ok((
+        parts,
+        [
+            Origin::File { file, part },
+            vae_origin,
+            text_origin,
+            connectors_origin,
+            audio_vae_origin,
+            vocoder_origin,
+        ],
+    ))
 }
 
 fn read_parts(root: &Path) -> Result<Ltx2Parts> {
@@ -266,16 +385,20 @@ fn check_parts(root: &Path, parts: &Ltx2Parts) -> Result<()> {
             transformer.in_channels,
             parts.vae.latent_channels,
         ),
-        (
-            "frames to a latent frame",
-            8,
-            parts.vae.time_scale(),
-        ),
+        ("frames to a latent frame", 8, parts.vae.time_scale()),
         ("pixels to a latent", 32, parts.vae.scale()),
-        ("channels of a sound token", audio.in_channels, sound.token()),
+        (
+            "channels of a sound token",
+            audio.in_channels,
+            sound.token(),
+        ),
         ("samples a second", audio.sample_rate, sound.sample_rate),
         ("samples of a row", audio.hop, sound.hop),
-        ("rows to a latent", audio.scale, Ltx2AudioVaeConfig::TIME_SCALE),
+        (
+            "rows to a latent",
+            audio.scale,
+            Ltx2AudioVaeConfig::TIME_SCALE,
+        ),
         (
             "width of the text for the picture",
             text[0],
@@ -324,7 +447,7 @@ fn check_parts(root: &Path, parts: &Ltx2Parts) -> Result<()> {
 impl Ltx2Layout {
     /// Opens a component's weights under canonical names.
     pub fn open(&self, component: Ltx2Component) -> Result<WeightSet> {
-        let set = WeightSet::open_folder(&self.root.join(component.as_str()))?;
+        let set = open(&self.origins[component as usize], component.title())?;
         Ok(match component {
             Ltx2Component::TextEncoder => text_side(set),
             _ => set,
@@ -333,12 +456,13 @@ impl Ltx2Layout {
 
     /// The folder of the tokenizer's files.
     pub fn tokenizer_folder(&self) -> PathBuf {
-        self.root.join("tokenizer")
+        base_folder(&self.root).join("tokenizer")
     }
 
-    /// The scheduler's configuration.
-    pub fn scheduler_path(&self) -> PathBuf {
-        self.root.join("scheduler").join("scheduler_config.json")
+    /// The scheduler's configuration, where there is one; else the schedule is
+    /// [`of_ltx`](crate::SchedulerConfig::of_ltx).
+    pub fn scheduler_path(&self) -> Option<PathBuf> {
+        scheduler_path(&self.root)
     }
 
     /// Bytes of a component's tensors.

@@ -84,7 +84,10 @@ impl LtxDenoiser {
         let channels = config.caption_channels.unwrap_or(hidden);
         let mut blocks = Vec::with_capacity(config.layers);
         for i in 0..config.layers {
-            blocks.push(Block::load(&weights.at("transformer_blocks").at(i), config)?);
+            blocks.push(Block::load(
+                &weights.at("transformer_blocks").at(i),
+                config,
+            )?);
             on_load((i + 1) as f32 / config.layers as f32);
         }
         Ok(Self {

@@ -338,14 +338,16 @@ impl Ltx2Denoiser {
         let mut video = Vec::with_capacity(frames * rows * columns);
         for frame in 0..frames {
             for row in 0..rows {
-                video.extend(
-                    (0..columns).map(|column| [second(frame), place(row), place(column)]),
-                );
+                video.extend((0..columns).map(|column| [second(frame), place(row), place(column)]));
             }
         }
         let in_time: Vec<[f32; 1]> = video.iter().map(|[second, ..]| [*second]).collect();
         let audio = &self.audio_config;
-        let (step, hop, samples) = (audio.scale as f32, audio.hop as f32, audio.sample_rate as f32);
+        let (step, hop, samples) = (
+            audio.scale as f32,
+            audio.hop as f32,
+            audio.sample_rate as f32,
+        );
         let sound: Vec<[f32; 1]> = (0..audio_tokens)
             .map(|i| {
                 let ends = [i, i + 1].map(|i| begin(i, step) * hop / samples);
@@ -362,9 +364,8 @@ impl Ltx2Denoiser {
             false => Pairs::Neighbours,
         };
         let sound_width = audio.hidden();
-        let line = |shares: &[[f32; 1]]| {
-            rope_of_shares(shares, sound_width, precision, pairs, device)
-        };
+        let line =
+            |shares: &[[f32; 1]]| rope_of_shares(shares, sound_width, precision, pairs, device);
         Ok(Ltx2Positions {
             video: rope_of_shares(&video, self.config.hidden(), precision, pairs, device)?,
             audio: line(&sound)?,
@@ -492,9 +493,8 @@ impl Half {
     ) -> Result<Self> {
         let at = |name: &str| weights.at(format!("{prefix}{name}"));
         let hidden = own.hidden();
-        let table = |name: &str, rows: usize| {
-            weights.get_f32(&format!("{prefix}{name}"), &[rows, hidden])
-        };
+        let table =
+            |name: &str, rows: usize| weights.get_f32(&format!("{prefix}{name}"), &[rows, hidden]);
         let prompt_table = own
             .is_modulated
             .then(|| table("prompt_scale_shift_table", 2))
@@ -547,7 +547,9 @@ impl Half {
         let x = modulation.add(&x, 2, &seen)?;
         match text {
             TextOf::Ready(text) => {
-                let seen = self.text.forward(&self.norm.forward(&x)?, text, None, None)?;
+                let seen = self
+                    .text
+                    .forward(&self.norm.forward(&x)?, text, None, None)?;
                 Ok((x + seen)?)
             }
             TextOf::Plain(text) => {

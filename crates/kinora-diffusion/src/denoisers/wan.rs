@@ -441,7 +441,9 @@ impl Block {
         let x = (x + self
             .cross
             .forward(&normal, context, input.context.bias.as_ref())?)?;
-        let inner = self.mlp_in.forward(&modulation.layer_norm(&x, 3, 4, EPS)?)?;
+        let inner = self
+            .mlp_in
+            .forward(&modulation.layer_norm(&x, 3, 4, EPS)?)?;
         let inner = Activation::GeluTanh.forward(&inner)?;
         modulation.add(&x, 5, &self.mlp_out.forward(&inner)?)
     }

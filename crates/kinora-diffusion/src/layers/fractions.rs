@@ -102,7 +102,8 @@ mod tests {
     fn what_the_axes_leave_over_is_not_turned() {
         let tokens = [[0.0, 0.25, 0.5], [1.0, 0.75, 0.5]];
         let device = Device::Cpu;
-        let table = |width| rope_of_shares(&tokens, width, Precision::Single, Pairs::Halves, &device);
+        let table =
+            |width| rope_of_shares(&tokens, width, Precision::Single, Pairs::Halves, &device);
         // 32 = 3 · 2 · 5 + 2
         assert_eq!(table(32).unwrap().tokens(), 2);
         assert!(table(4).is_err() && table(33).is_err());

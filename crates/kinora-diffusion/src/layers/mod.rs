@@ -39,20 +39,14 @@ pub use activation::Activation;
 pub use adapt::{Adaptable, Factors, TensorChanges};
 pub use attention::{Attention, attention};
 pub use channel_norm::ChannelNorm;
-pub use conv::{
-    CausalConv3d, Conv1d, Conv2d, Edges, Enlarging, History, Lengthening, Padding,
-};
+pub use conv::{CausalConv3d, Conv1d, Conv2d, Edges, Enlarging, History, Lengthening, Padding};
 pub use cpu::on_workers;
 pub(crate) use cpu::{f32s, is_cpu_f32};
 pub use fractions::{Precision, rope_of_shares};
 pub use linear::Linear;
-pub use modulate::{
-    Modulation, add_gated, concat_gelu, layer_norm_modulated, rms_norm_modulated,
-};
+pub use modulate::{Modulation, add_gated, concat_gelu, layer_norm_modulated, rms_norm_modulated};
 pub use norm::{GroupNorm, LayerNorm, RmsNorm};
-pub use normed_attention::{
-    HeadSizes, KeysAndValues, NormedCrossAttention, NormedSelfAttention,
-};
+pub use normed_attention::{HeadSizes, KeysAndValues, NormedCrossAttention, NormedSelfAttention};
 pub use rope::{Pairs, Rope, normalize_and_rotate};
 pub use sinusoid::sinusoid;
 pub use snake::Snake;

@@ -106,9 +106,19 @@ mod tests {
         let weights = Weights::new(Loaded::new("test", tensors), &Device::Cpu, DType::F32);
         let time = TimeModulation::load(&weights, 24, 6).unwrap();
         let (rows, embedding) = time.forward(&[1000.0, 0.0], &Device::Cpu).unwrap();
-        assert_eq!((rows.dims(), embedding.dims()), (&[2, 6, 24][..], &[2, 1, 24][..]));
+        assert_eq!(
+            (rows.dims(), embedding.dims()),
+            (&[2, 6, 24][..], &[2, 1, 24][..])
+        );
         let (alone, _) = time.forward(&[0.0], &Device::Cpu).unwrap();
-        assert_close(&rows.narrow(0, 1, 1).unwrap().contiguous().unwrap(), &alone, 0.0);
-        assert_eq!(distinct_times(&[0.0, 5.0, 0.0]), (vec![0.0, 5.0], vec![0, 1, 0]));
+        assert_close(
+            &rows.narrow(0, 1, 1).unwrap().contiguous().unwrap(),
+            &alone,
+            0.0,
+        );
+        assert_eq!(
+            distinct_times(&[0.0, 5.0, 0.0]),
+            (vec![0.0, 5.0], vec![0, 1, 0])
+        );
     }
 }

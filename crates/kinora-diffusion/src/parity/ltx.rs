@@ -13,10 +13,7 @@ use crate::{
     Error, Result,
     denoisers::LtxInput,
     noise::Generator,
-    pipelines::{
-        LtxParams, LtxPipeline, RunLimits,
-        packing::to_frames,
-    },
+    pipelines::{LtxParams, LtxPipeline, RunLimits, packing::to_frames},
     vae::LtxVae,
 };
 
@@ -29,11 +26,11 @@ pub(super) fn compare(case: Case) -> Result<Vec<StageResult>> {
         case,
         results: Vec::new(),
     };
-    report.compare_prompts(&pipeline, &job)?;
+    report.compare_ltx_prompts(&pipeline, &job)?;
     report.compare_given_frame(&pipeline, &job)?;
-    report.compare_network(&pipeline, &job)?;
+    report.compare_ltx_network(&pipeline, &job)?;
     report.compare_clip(&mut pipeline, &job)?;
-    report.compare_codec(pipeline.vae(), job.decode_time)?;
+    report.compare_ltx_codec(pipeline.vae(), job.decode_time)?;
     report.finish()
 }
 
@@ -89,10 +86,14 @@ fn read_job(case: &Case) -> Result<LtxParams> {
 
 impl Report {
     /// Token ids and encoder outputs.
-    fn compare_prompts(&mut self, pipeline: &LtxPipeline, job: &LtxParams) -> Result<()> {
+    fn compare_ltx_prompts(&mut self, pipeline: &LtxPipeline, job: &LtxParams) -> Result<()> {
         let (encoder, tokenizer) = pipeline.text();
         let negative = job.active_guidance().map(|_| &job.negative_prompt);
-        for (call, text) in [Some(&job.prompt), negative].into_iter().flatten().enumerate() {
+        for (call, text) in [Some(&job.prompt), negative]
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
             let ids = tokenizer.encode(text, job.text_tokens)?;
             let flat: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
             let name = format!("text_encoder.call{call}");
@@ -133,7 +134,7 @@ impl Report {
     }
 
     /// The first call on the recorded inputs, and the guided result.
-    fn compare_network(&mut self, pipeline: &LtxPipeline, job: &LtxParams) -> Result<()> {
+    fn compare_ltx_network(&mut self, pipeline: &LtxPipeline, job: &LtxParams) -> Result<()> {
         let input = |what: &str| self.case.tensor(&format!("transformer.call0.in.{what}"));
         let (Some(latents), Some(times), Some(text), Some(mask)) = (
             input("hidden_states")?,
@@ -217,7 +218,7 @@ impl Report {
     }
 
     /// Decoder and encoder on the recorded inputs, streamed; and that streaming changes nothing.
-    pub(super) fn compare_codec(&mut self, vae: &LtxVae, share: f32) -> Result<()> {
+    pub(super) fn compare_ltx_codec(&mut self, vae: &LtxVae, share: f32) -> Result<()> {
         if let Some(latents) = self.case.tensor("vae.decode0.in")? {
             let (mut streamed, mut whole) = (Vec::new(), Vec::new());
             for clip in clips(&latents)? {

@@ -26,11 +26,11 @@ pub(super) fn compare(case: Case) -> Result<Vec<StageResult>> {
         case,
         results: Vec::new(),
     };
-    report.compare_prompts(&pipeline, &job)?;
+    report.compare_ltx2_prompts(&pipeline, &job)?;
     report.compare_given(&pipeline, &job)?;
-    report.compare_calls(&pipeline, &job)?;
+    report.compare_ltx2_calls(&pipeline, &job)?;
     report.compare_clip_with_sound(&mut pipeline, &job)?;
-    report.compare_codec(pipeline.codecs().0, 0.0)?;
+    report.compare_ltx_codec(pipeline.codecs().0, 0.0)?;
     report.compare_sound(&pipeline)?;
     report.finish()
 }
@@ -107,12 +107,16 @@ fn read_job(case: &Case, pipeline: &Ltx2Pipeline) -> Result<Ltx2Params> {
 
 impl Report {
     /// Token ids, what the text encoder says of real tokens, and the connectors.
-    fn compare_prompts(&mut self, pipeline: &Ltx2Pipeline, job: &Ltx2Params) -> Result<()> {
+    fn compare_ltx2_prompts(&mut self, pipeline: &Ltx2Pipeline, job: &Ltx2Params) -> Result<()> {
         let (connectors, tokenizer) = pipeline.text();
         let negative = job.is_guided_by_text().then_some(&job.negative_prompt);
         let length = job.text_tokens;
         let mut texts = Vec::new();
-        for (call, text) in [Some(&job.prompt), negative].into_iter().flatten().enumerate() {
+        for (call, text) in [Some(&job.prompt), negative]
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
             let ids = tokenizer.encode_cut(text.trim(), length)?;
             let real = ids.len();
             let mut padded = vec![i64::from(tokenizer.padding()); length - real];
@@ -178,7 +182,7 @@ impl Report {
     }
 
     /// The recorded calls of the first step on the recorded inputs.
-    fn compare_calls(&mut self, pipeline: &Ltx2Pipeline, job: &Ltx2Params) -> Result<()> {
+    fn compare_ltx2_calls(&mut self, pipeline: &Ltx2Pipeline, job: &Ltx2Params) -> Result<()> {
         let mut kinds = vec![Ltx2Blindness::None];
         if job.is_guided_by_blindness() {
             kinds.push(Ltx2Blindness::Tokens(&job.blind_blocks));

@@ -12,12 +12,18 @@ use std::{
 
 use candle_core::{DType, Device, Tensor};
 use kinora_core::{Stage, plan::NUMERICS};
-use kinora_weights::ltx::{LtxComponent, LtxLayout, LtxParts};
+use kinora_weights::{
+    SchedulerConfig,
+    ltx::{LtxComponent, LtxLayout, LtxParts},
+};
 
 pub use self::params::LtxParams;
 use self::run::Row;
 use super::{
-    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, checkpoint::Identity, packing::{to_frames, to_tokens}, picture,
+    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch,
+    checkpoint::Identity,
+    packing::{to_frames, to_tokens},
+    picture,
 };
 use crate::{
     Error, Result,
@@ -78,10 +84,13 @@ impl LtxPipeline {
         let weights = |component| -> Result<Weights> {
             Ok(Weights::new(layout.open(component)?, device, dtype))
         };
-        let scheduler = Config::read(&layout.scheduler_path())?;
+        let scheduler = match layout.scheduler_path() {
+            Some(path) => Config::read(&path)?,
+            None => Config::of_flow(&SchedulerConfig::of_ltx())?,
+        };
         if !scheduler.is_flow {
             return Err(Error::bad_weights(
-                layout.scheduler_path(),
+                &layout.root,
                 "its scheduler is not one of flow times",
             ));
         }
@@ -546,9 +555,9 @@ impl LtxPipeline {
             let latents = self.vae.unscale(latents)?.to_dtype(self.dtype)?;
             let (_, _, height, width) = latents.dims4()?;
             let mut generator = Generator::new(kinora_core::Rng::Cpu, 0);
-            let mut decoding =
-                self.vae
-                    .decoding(PREVIEW_TIME, (height, width), &mut generator)?;
+            let mut decoding = self
+                .vae
+                .decoding(PREVIEW_TIME, (height, width), &mut generator)?;
             let frame = decoding.push(&latents, true)?;
             frame.ok_or_else(|| Error::Shape("a decoder kept its only frame".to_owned()))
         })?;

@@ -12,13 +12,19 @@ use std::{
 
 use candle_core::{DType, Device, Tensor};
 use kinora_core::{Stage, plan::NUMERICS};
-use kinora_weights::ltx2::{Ltx2Component, Ltx2Layout, Ltx2Parts};
+use kinora_weights::{
+    SchedulerConfig,
+    ltx2::{Ltx2Component, Ltx2Layout, Ltx2Parts},
+};
 
 pub use self::params::{Ltx2Guidance, Ltx2Params};
 pub(crate) use self::run::Both;
 use self::run::Row;
 use super::{
-    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, Sound, checkpoint::Identity, packing::{to_frames, to_tokens}, picture,
+    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, Sound,
+    checkpoint::Identity,
+    packing::{to_frames, to_tokens},
+    picture,
 };
 use crate::{
     Error, Result,
@@ -79,10 +85,13 @@ impl Ltx2Pipeline {
         let weights = |component| -> Result<Weights> {
             Ok(Weights::new(layout.open(component)?, device, dtype))
         };
-        let scheduler = Config::read(&layout.scheduler_path())?;
+        let scheduler = match layout.scheduler_path() {
+            Some(path) => Config::read(&path)?,
+            None => Config::of_flow(&SchedulerConfig::of_ltx())?,
+        };
         if !scheduler.is_flow {
             return Err(Error::bad_weights(
-                layout.scheduler_path(),
+                &layout.root,
                 "its scheduler is not one of flow times",
             ));
         }
@@ -596,10 +605,7 @@ impl Ltx2Pipeline {
     }
 
     fn to_sound(&self, samples: &Tensor) -> Result<Sound> {
-        let channels = samples
-            .squeeze(0)?
-            .to_dtype(DType::F32)?
-            .to_vec2::<f32>()?;
+        let channels = samples.squeeze(0)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         if channels.iter().flatten().any(|sample| !sample.is_finite()) {
             return Err(Error::NotFinite {
                 stage: "sound",
@@ -623,8 +629,7 @@ impl Ltx2Pipeline {
             let latents = self.vae.unscale(latents)?.to_dtype(self.dtype)?;
             let (_, _, height, width) = latents.dims4()?;
             let mut generator = Generator::new(kinora_core::Rng::Cpu, 0);
-            let mut decoding =
-                self.vae.decoding(0.0, (height, width), &mut generator)?;
+            let mut decoding = self.vae.decoding(0.0, (height, width), &mut generator)?;
             let frame = decoding.push(&latents, true)?;
             frame.ok_or_else(|| Error::Shape("a decoder kept its only frame".to_owned()))
         })?;

@@ -148,13 +148,11 @@ struct Block {
 impl Block {
     fn load(weights: &Weights, config: &GemmaConfig) -> Result<Self> {
         let (hidden, wide) = (config.hidden, config.intermediate);
-        let norm = |name: &str| {
-            RmsNorm::load_around_one(&weights.at(name), hidden, config.norm_eps)
-        };
+        let norm =
+            |name: &str| RmsNorm::load_around_one(&weights.at(name), hidden, config.norm_eps);
         let own = weights.at("self_attn");
-        let head_norm = |name: &str| {
-            RmsNorm::load_around_one(&own.at(name), config.head_dim, config.norm_eps)
-        };
+        let head_norm =
+            |name: &str| RmsNorm::load_around_one(&own.at(name), config.head_dim, config.norm_eps);
         let queries = config.heads * config.head_dim;
         let keys = config.key_value_heads * config.head_dim;
         let mlp = weights.at("mlp");

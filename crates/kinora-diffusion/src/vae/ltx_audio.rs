@@ -10,9 +10,7 @@ use kinora_weights::Ltx2AudioVaeConfig;
 use crate::{
     Result,
     error::bail_shape,
-    layers::{
-        ChannelNorm, Conv2d, Padding, Weights, norm::After, on_workers, upsample_nearest,
-    },
+    layers::{ChannelNorm, Conv2d, Padding, Weights, norm::After, on_workers, upsample_nearest},
 };
 
 /// Of every norm.
@@ -67,9 +65,7 @@ impl LtxAudioVae {
     pub fn unscale(&self, tokens: &Tensor) -> Result<Tensor> {
         let (batch, rows, _) = tokens.dims3()?;
         let tokens = tokens.to_dtype(DType::F32)?;
-        let latents = tokens
-            .broadcast_mul(&self.std)?
-            .broadcast_add(&self.mean)?;
+        let latents = tokens.broadcast_mul(&self.std)?.broadcast_add(&self.mean)?;
         Ok(latents
             .reshape((
                 batch,
@@ -224,11 +220,7 @@ impl Encoder {
             middle: load_middle(weights, inputs)?,
             norm_out: ChannelNorm::rms(inputs, EPS, weights.device())?,
             // Mean and logarithm of the variance.
-            conv_out: load_conv(
-                &weights.at("conv_out"),
-                inputs,
-                2 * config.latent_channels,
-            )?,
+            conv_out: load_conv(&weights.at("conv_out"), inputs, 2 * config.latent_channels)?,
         })
     }
 

@@ -6,11 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::{Result, error::bail_shape, pipelines::RgbImage};
 
 /// 8-bit frames as a network takes them: −1 to 1, (frames, 3, height, width).
-pub fn to_pixels(
-    frames: &[RgbImage],
-    device: &Device,
-    dtype: DType,
-) -> Result<Tensor> {
+pub fn to_pixels(frames: &[RgbImage], device: &Device, dtype: DType) -> Result<Tensor> {
     let Some(first) = frames.first() else {
         bail_shape!("a clip without frames");
     };

@@ -172,9 +172,7 @@ impl Stage {
             channels = outputs;
         }
         let (slope, activation) = match config.activation {
-            Ltx2Activation::Leaky(slope) => {
-                (Some(f64::from(slope)), Activation::Leaky(LAST_SLOPE))
-            }
+            Ltx2Activation::Leaky(slope) => (Some(f64::from(slope)), Activation::Leaky(LAST_SLOPE)),
             Ltx2Activation::Snake => (
                 None,
                 Activation::load(&weights.at("act_out"), config.activation, channels)?,
@@ -209,10 +207,11 @@ impl Stage {
         if channels * columns != self.in_channels || rows == 0 {
             bail_shape!("a vocoder got {:?}", spectrogram.dims());
         }
-        let x = spectrogram
-            .transpose(2, 3)?
-            .contiguous()?
-            .reshape((batch, channels * columns, rows))?;
+        let x = spectrogram.transpose(2, 3)?.contiguous()?.reshape((
+            batch,
+            channels * columns,
+            rows,
+        ))?;
         let mut x = self.conv_in.forward(&x)?;
         for (lengthening, blocks) in &self.levels {
             if let Some(slope) = self.slope {
@@ -330,8 +329,7 @@ impl Widening {
         let wide = widen(&lines, width, width)?;
         let y = wide.conv_transpose1d(&self.filter, 0, 0, factor, 1, 1)?;
         let y = (y.narrow(2, 2 * width * factor, count * factor)? * factor as f64)?;
-        Ok(y.contiguous()?
-            .reshape((batch, channels, count * factor))?)
+        Ok(y.contiguous()?.reshape((batch, channels, count * factor))?)
     }
 }
 

@@ -194,7 +194,9 @@ impl RawText {
             (None | Some("default"), _) => 1.0,
             (Some("linear"), factor) => factor.unwrap_or(1.0),
             (Some(other), _) => {
-                return Err(format!("positions of the kind {other:?} are not known here"));
+                return Err(format!(
+                    "positions of the kind {other:?} are not known here"
+                ));
             }
         };
         let head_dim = self.head_dim.unwrap_or(256);

@@ -342,7 +342,9 @@ impl RawTwo {
             && self.use_prompt_adaln_single
             && !self.use_keyframes_abs_pos_embedding;
         if !is_known {
-            return Err("its layers are not those of LTX-2 or 2.3; 2.5 is not built yet".to_owned());
+            return Err(
+                "its layers are not those of LTX-2 or 2.3; 2.5 is not built yet".to_owned(),
+            );
         }
         Ok(LtxConfig {
             in_channels: self.in_channels,
@@ -522,7 +524,11 @@ impl LtxVaeConfig {
             width: encoder_widths[i],
             outputs: *encoder_widths.get(i + 1).unwrap_or(&encoder_widths[i]),
             blocks,
-            shrink: if i < 3 { LtxShrink::Conv } else { LtxShrink::No },
+            shrink: if i < 3 {
+                LtxShrink::Conv
+            } else {
+                LtxShrink::No
+            },
             has_block_out: i < 2,
         };
         let fold = |i: usize, blocks: usize| LtxDownLevel {
@@ -641,7 +647,9 @@ impl LtxVaeConfig {
 
     /// Channels before the last layer.
     pub fn last_width(&self) -> usize {
-        self.up.last().map_or(self.decoder_width, |level| level.width)
+        self.up
+            .last()
+            .map_or(self.decoder_width, |level| level.width)
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {

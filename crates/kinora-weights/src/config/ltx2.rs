@@ -103,6 +103,34 @@ impl Default for RawConnectors {
 }
 
 impl Ltx2ConnectorsConfig {
+    /// The connectors of a published release: 2.3 with a projection for each side.
+    pub fn published(is_per_modality: bool) -> Self {
+        let side = |heads, head_dim, layers| Ltx2ConnectorConfig {
+            heads,
+            head_dim,
+            layers,
+            registers: 128,
+            is_gated: is_per_modality,
+        };
+        let (video, audio) = match is_per_modality {
+            true => (side(32, 128, 8), side(32, 64, 8)),
+            false => (side(30, 128, 2), side(30, 128, 2)),
+        };
+        Self {
+            caption_channels: 3840,
+            text_layers: 49,
+            video,
+            audio,
+            is_per_modality,
+            has_bias: is_per_modality,
+            rope: LtxRope {
+                is_split: true,
+                is_double: true,
+            },
+            rope_length: 4096,
+        }
+    }
+
     /// Reads `connectors/config.json`.
     pub fn read(path: &Path) -> Result<Self> {
         let raw: RawConnectors = read_config(path)?;
@@ -134,7 +162,10 @@ impl Ltx2ConnectorsConfig {
                 ("connector_num_learnable_registers", side.registers),
             ])?;
             if side.head_dim % 2 != 0 || side.hidden() > 1 << 20 {
-                return Err(format!("{} heads of {} cannot be", side.heads, side.head_dim));
+                return Err(format!(
+                    "{} heads of {} cannot be",
+                    side.heads, side.head_dim
+                ));
             }
         }
         Ok(())
@@ -448,7 +479,9 @@ impl RawStage {
             ("leaky_relu", false) => Ltx2Activation::Leaky(self.slope),
             ("snakebeta", true) if self.filter == (2, 12) => Ltx2Activation::Snake,
             (other, _) => {
-                return Err(format!("the vocoder's activation {other:?} is not known here"));
+                return Err(format!(
+                    "the vocoder's activation {other:?} is not known here"
+                ));
             }
         };
         let finish = match self.finish.as_deref() {
@@ -489,16 +522,17 @@ impl Ltx2StageConfig {
         ])?;
         let levels_fit = (1..=12).contains(&self.levels.len())
             && self.hidden >> self.levels.len() > 0
-            && self
-                .levels
-                .iter()
-                .all(|(kernel, factor)| (1..=64).contains(factor) && (*factor..=256).contains(kernel));
+            && self.levels.iter().all(|(kernel, factor)| {
+                (1..=64).contains(factor) && (*factor..=256).contains(kernel)
+            });
         let blocks_fit = (1..=16).contains(&self.blocks.len())
             && self.blocks.iter().all(|(kernel, dilations)| {
                 kernel % 2 == 1
                     && *kernel <= 255
                     && dilations.len() <= 16
-                    && dilations.iter().all(|dilation| (1..=256).contains(dilation))
+                    && dilations
+                        .iter()
+                        .all(|dilation| (1..=256).contains(dilation))
             });
         if levels_fit && blocks_fit {
             Ok(())
@@ -589,7 +623,9 @@ impl Ltx2VocoderConfig {
             || widening.stage.in_channels != self.stage.out_channels * widening.mel_bins
             || widening.stage.out_channels != self.stage.out_channels
         {
-            return Err(format!("its second stage {widening:?} does not fit its first"));
+            return Err(format!(
+                "its second stage {widening:?} does not fit its first"
+            ));
         }
         Ok(())
     }
@@ -626,9 +662,7 @@ impl RawVocoder {
             has_bias: self.final_bias.unwrap_or(!is_wide),
         }
         .resolve()?;
-        let sample_rate = self
-            .output_sampling_rate
-            .unwrap_or(published.sample_rate);
+        let sample_rate = self.output_sampling_rate.unwrap_or(published.sample_rate);
         let Some(usual_widening) = published.widening else {
             return Ok(Ltx2VocoderConfig {
                 stage,

@@ -23,11 +23,6 @@ use crate::{Error, Result, json::read_config};
 
 pub use clip::{ClipConfig, TextActivation};
 pub use flux::FluxConfig;
-pub use scheduler::{SchedulerConfig, TimeShift};
-pub use t5::T5Config;
-pub(crate) use unet::ADDED_TIME_DIM;
-pub use unet::UnetConfig;
-pub use vae::VaeConfig;
 pub use gemma::GemmaConfig;
 pub use ltx::{
     LtxAudioConfig, LtxConfig, LtxDownLevel, LtxFold, LtxRope, LtxShrink, LtxUpLevel, LtxVaeConfig,
@@ -36,6 +31,11 @@ pub use ltx2::{
     Ltx2Activation, Ltx2AudioVaeConfig, Ltx2ConnectorConfig, Ltx2ConnectorsConfig, Ltx2Finish,
     Ltx2StageConfig, Ltx2VocoderConfig, Ltx2WideningConfig,
 };
+pub use scheduler::{SchedulerConfig, TimeShift};
+pub use t5::T5Config;
+pub(crate) use unet::ADDED_TIME_DIM;
+pub use unet::UnetConfig;
+pub use vae::VaeConfig;
 pub use video::{LatentStats, WanConfig, WanVaeConfig};
 pub use vision::{ClipVisionConfig, ClipVisionParts};
 

@@ -3,8 +3,9 @@
 
 use super::{Kind, NameLayout, Network};
 use crate::{
-    ClipConfig, ClipVisionConfig, Error, FluxConfig, GemmaConfig, LtxAudioConfig, LtxConfig, LtxRope,
-    Result, T5Config, TextActivation, UnetConfig, VaeConfig, WanConfig, WanVaeConfig, WeightSet,
+    ClipConfig, ClipVisionConfig, Error, FluxConfig, GemmaConfig, LtxAudioConfig, LtxConfig,
+    LtxRope, Result, T5Config, TextActivation, UnetConfig, VaeConfig, WanConfig, WanVaeConfig,
+    WeightSet,
     config::ADDED_TIME_DIM,
     maps::{count_blocks, ldm_unet::UnetShape, ltx_vae::LtxVaeRelease},
 };
@@ -227,9 +228,8 @@ impl Shapes<'_> {
             gate.and_then(|shape| shape.first().copied())
                 .unwrap_or(HEADS)
         };
-        let block = |name: &str, dimension| {
-            self.size(&format!("transformer_blocks.0.{name}"), dimension)
-        };
+        let block =
+            |name: &str, dimension| self.size(&format!("transformer_blocks.0.{name}"), dimension);
         let audio = match self.set.has("audio_proj_in.weight") {
             true => {
                 let heads = heads_of("audio_attn1.to_gate_logits.weight");

@@ -259,7 +259,13 @@ impl Ltx2Pipeline {
                 .into_iter()
                 .filter_map(|(answer, strength)| Some((pick(answer?), strength)))
                 .collect();
-            lead_away(pick(&positive), &weaker, guidance.rescale, pick(latents), sigma)
+            lead_away(
+                pick(&positive),
+                &weaker,
+                guidance.rescale,
+                pick(latents),
+                sigma,
+            )
         };
         Ok(Both {
             video: lead(|both| &both.video, &params.guidance)?,
@@ -297,7 +303,7 @@ fn lead_away(
         return Ok(guided);
     }
     let latents = latents.to_dtype(DType::F32)?;
-    let clean = |velocity: &Tensor| (&latents - (velocity * sigma)?);
+    let clean = |velocity: &Tensor| &latents - (velocity * sigma)?;
     let clean = rescale(&clean(&guided)?, &clean(positive)?, share)?;
     Ok(((&latents - clean)? / sigma)?)
 }

@@ -324,9 +324,7 @@ impl ResidualBlock {
                 (None, 0) => &self.norm1,
                 (None, _) => &self.norm2,
             };
-            x.as_ref()
-                .map(|x| norm.forward(x, After::Silu))
-                .transpose()
+            x.as_ref().map(|x| norm.forward(x, After::Silu)).transpose()
         };
         let add_noise = |which: usize, x: Option<Tensor>, memory: &Memory| -> Result<_> {
             match (&memory.given[given].noise, x) {
@@ -337,9 +335,7 @@ impl ResidualBlock {
                 (_, x) => Ok(x),
             }
         };
-        let inner = self
-            .conv1
-            .forward(norm(0, &x, memory)?, memory, None)?;
+        let inner = self.conv1.forward(norm(0, &x, memory)?, memory, None)?;
         let inner = add_noise(0, inner, memory)?;
         let inner = norm(1, &inner, memory)?;
         let frames = match (&self.shortcut, x) {
@@ -487,13 +483,15 @@ impl Shrinking {
                     None => last,
                 });
                 let (_, channels, height, width) = frames.dims4()?;
-                let windows: Vec<u32> = (0..3 * count as u32)
-                    .map(|i| 2 * (i / 3) + i % 3)
-                    .collect();
+                let windows: Vec<u32> =
+                    (0..3 * count as u32).map(|i| 2 * (i / 3) + i % 3).collect();
                 let windows = Tensor::new(windows, frames.device())?;
-                let windows = frames
-                    .index_select(&windows, 0)?
-                    .reshape((count, 3 * channels, height, width))?;
+                let windows = frames.index_select(&windows, 0)?.reshape((
+                    count,
+                    3 * channels,
+                    height,
+                    width,
+                ))?;
                 Ok(Some(conv.forward(&windows)?))
             }
             Self::Fold {
@@ -715,12 +713,7 @@ impl Decoder {
             })
             .transpose()?;
         Ok(Self {
-            conv_in: TimeConv::load(
-                &weights.at("conv_in"),
-                config.latent_channels,
-                first,
-                convs,
-            )?,
+            conv_in: TimeConv::load(&weights.at("conv_in"), config.latent_channels, first, convs)?,
             middle: Row::load(
                 &weights.at("mid_block"),
                 first,
