@@ -230,11 +230,14 @@ impl Report {
                 let mut decoding = begin()?;
                 let mut frames = Vec::new();
                 for i in 0..count {
-                    frames.extend(decoding.push(&clip.narrow(0, i, 1)?, i + 1 == count)?);
+                    let latents = clip.narrow(0, i, 1)?;
+                    decoding.push(&latents, i + 1 == count, &mut |run| {
+                        frames.push(run);
+                        Ok(())
+                    })?;
                 }
                 streamed.push(Tensor::cat(&frames, 0)?);
-                let frames: Vec<Tensor> = begin()?.push(&clip, true)?.into_iter().collect();
-                whole.push(Tensor::cat(&frames, 0)?);
+                whole.push(begin()?.finish(&clip)?);
             }
             let (streamed, whole) = (join(&streamed)?, join(&whole)?);
             self.compare("vae.decode0.out", "", &streamed, GATE_RUN)?;

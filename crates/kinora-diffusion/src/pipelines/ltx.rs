@@ -516,9 +516,10 @@ impl LtxPipeline {
             if watch.is_cancelled(job) {
                 return Ok(());
             }
-            if let Some(pixels) = decoding.push(&latents.narrow(0, i, 1)?, i + 1 == count)? {
-                frames.tell(&pixels, watch)?;
-            }
+            let latents = latents.narrow(0, i, 1)?;
+            decoding.push(&latents, i + 1 == count, &mut |run| {
+                frames.tell(&run, watch)
+            })?;
         }
         frames.finish()?;
         watch.stage(job, Stage::Decoding, count as u32, count as u32);
@@ -558,8 +559,7 @@ impl LtxPipeline {
             let mut decoding = self
                 .vae
                 .decoding(PREVIEW_TIME, (height, width), &mut generator)?;
-            let frame = decoding.push(&latents, true)?;
-            frame.ok_or_else(|| Error::Shape("a decoder kept its only frame".to_owned()))
+            decoding.finish(&latents)
         })?;
         Ok(self.preview.get_or_init(|| preview))
     }

@@ -588,9 +588,8 @@ impl Ltx2Pipeline {
             if watch.is_cancelled(job) {
                 return Ok(());
             }
-            if let Some(pixels) = decoding.push(&frames.narrow(0, i, 1)?, i + 1 == count)? {
-                told.tell(&pixels, watch)?;
-            }
+            let latents = frames.narrow(0, i, 1)?;
+            decoding.push(&latents, i + 1 == count, &mut |run| told.tell(&run, watch))?;
         }
         told.finish()?;
         watch.stage(job, Stage::Decoding, count as u32, count as u32);
@@ -630,8 +629,7 @@ impl Ltx2Pipeline {
             let (_, _, height, width) = latents.dims4()?;
             let mut generator = Generator::new(kinora_core::Rng::Cpu, 0);
             let mut decoding = self.vae.decoding(0.0, (height, width), &mut generator)?;
-            let frame = decoding.push(&latents, true)?;
-            frame.ok_or_else(|| Error::Shape("a decoder kept its only frame".to_owned()))
+            decoding.finish(&latents)
         })?;
         Ok(self.preview.get_or_init(|| preview))
     }

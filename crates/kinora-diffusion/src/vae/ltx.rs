@@ -96,11 +96,12 @@ impl LtxVae {
         generator: &mut Generator,
     ) -> Result<LtxDecoding<'_>> {
         let device = self.mean.device();
-        let (memory, norm_out) = self.decoder.prepare(share, size, generator, device)?;
+        let (memories, norm_out) = self.decoder.prepare(share, size, generator, device)?;
         Ok(LtxDecoding {
             vae: self,
-            memory,
+            memories,
             norm_out,
+            is_over: false,
         })
     }
 
@@ -172,30 +173,75 @@ impl LtxVae {
 #[derive(Debug)]
 pub struct LtxDecoding<'a> {
     vae: &'a LtxVae,
-    memory: Memory,
+    /// Of each part of the decoder.
+    memories: Vec<Memory>,
     norm_out: ChannelNorm,
+    is_over: bool,
 }
 
+/// Takes frames as they come: (frames, 3, height, width).
+pub type Tell<'a> = &'a mut dyn FnMut(Tensor) -> Result<()>;
+
 impl LtxDecoding<'_> {
-    /// The frames that the next latent frames bring out: (n, channels, height, width) as the network
-    /// gives them → (frames, 3, height · scale, width · scale) around −1 to 1, or none yet. With
+    /// Tells the frames that the next latent frames bring out: (n, channels, height, width) as the
+    /// network gives them → runs of (frames, 3, height · scale, width · scale) around −1 to 1. With
     /// `is_last` no latents come after these and every frame comes out. A clip of n latent frames
     /// has `(n − 1) · time_scale + 1` frames.
-    pub fn push(&mut self, latents: &Tensor, is_last: bool) -> Result<Option<Tensor>> {
+    ///
+    /// However many frames come out at once, no more than those of one latent frame are on their way
+    /// between two parts of the decoder.
+    ///
+    /// # Errors
+    /// Latents of another kind, latents after the last ones, and what `tell` answers.
+    pub fn push(&mut self, latents: &Tensor, is_last: bool, tell: Tell) -> Result<()> {
         let (count, channels, ..) = latents.dims4()?;
-        if count == 0 || channels != self.vae.config.latent_channels || self.memory.is_over() {
+        if count == 0 || channels != self.vae.config.latent_channels || self.is_over {
             bail_shape!("a decoder got latents of {:?}", latents.dims());
         }
-        let vae = self.vae;
-        on_workers(latents.device(), || {
-            self.memory.begin(is_last);
-            let latents = latents.contiguous()?;
-            let x = vae
-                .decoder
-                .forward(latents, &self.norm_out, &mut self.memory)?;
-            x.map(|x| unfold_patches(&x, vae.config.patch_size))
-                .transpose()
-        })
+        self.is_over = is_last;
+        self.pass(0, latents, 1, is_last, tell)
+    }
+
+    /// Every frame at once.
+    pub fn finish(&mut self, latents: &Tensor) -> Result<Tensor> {
+        let mut frames = Vec::new();
+        self.push(latents, true, &mut |run| {
+            frames.push(run);
+            Ok(())
+        })?;
+        Ok(Tensor::cat(&frames, 0)?)
+    }
+
+    /// Frames through a part of the decoder, so many at a time, and on to the next one.
+    fn pass(
+        &mut self,
+        stage: usize,
+        frames: &Tensor,
+        piece: usize,
+        is_last: bool,
+        tell: Tell,
+    ) -> Result<()> {
+        let (vae, count) = (self.vae, frames.dim(0)?);
+        for first in (0..count).step_by(piece) {
+            let run = piece.min(count - first);
+            let is_last = is_last && first + run == count;
+            let frames = frames.narrow(0, first, run)?.contiguous()?;
+            let (memory, norm_out) = (&mut self.memories[stage], &self.norm_out);
+            let made = on_workers(frames.device(), || {
+                memory.begin(is_last);
+                vae.decoder.forward(stage, frames.clone(), norm_out, memory)
+            })?;
+            let Some(made) = made else {
+                continue;
+            };
+            if stage + 1 == vae.decoder.stages() {
+                tell(unfold_patches(&made, vae.config.patch_size)?)?;
+            } else {
+                let piece = vae.decoder.piece(stage);
+                self.pass(stage + 1, &made, piece, is_last, tell)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -309,11 +355,17 @@ mod tests {
         let (mut first, mut parts) = (0, Vec::new());
         for (i, count) in runs.iter().enumerate() {
             let run = latents.narrow(0, first, *count).unwrap();
-            parts.extend(decoding.push(&run, i + 1 == runs.len()).unwrap());
+            let mut tell = |frames: Tensor| {
+                parts.push(frames);
+                Ok(())
+            };
+            let is_last = i + 1 == runs.len();
+            decoding.push(&run, is_last, &mut tell).unwrap();
             first += count;
         }
-        assert!(decoding.push(latents, true).is_err());
-        (Tensor::cat(&parts, 0).unwrap(), parts.len())
+        assert!(decoding.finish(latents).is_err());
+        let most = parts.iter().map(|part| part.dims()[0]).max().unwrap();
+        (Tensor::cat(&parts, 0).unwrap(), most)
     }
 
     #[test]
@@ -322,13 +374,13 @@ mod tests {
             let vae = tiny(release);
             assert_eq!((vae.config().scale(), vae.config().time_scale()), (32, 8));
             let latents = wave(&[9, 4, 2, 3]);
-            let (whole, _) = decode(&vae, &latents, &[9]);
+            let (whole, most) = decode(&vae, &latents, &[9]);
             assert_eq!(whole.dims(), [65, 3, 64, 96]);
+            // What comes out at the end comes in runs of a latent frame too, one frame late.
+            assert!(most <= 9, "{release:?}: {most}");
             for runs in [[1; 9].as_slice(), &[4, 5], &[7, 2]] {
-                let (streamed, parts) = decode(&vae, &latents, runs);
+                let (streamed, _) = decode(&vae, &latents, runs);
                 assert_close(&streamed, &whole, 0.0);
-                // Frames come out before the last latents are in.
-                assert!(parts > 1 || runs.len() < 3, "{release:?}");
             }
             let (alone, _) = decode(&vae, &latents.narrow(0, 0, 1).unwrap(), &[1]);
             assert_eq!(alone.dims(), [1, 3, 64, 96]);
@@ -361,7 +413,7 @@ mod tests {
         let frame = |vae: &LtxVae, share: f32, seed: u64| {
             let mut generator = Generator::new(Rng::Cpu, seed);
             let mut decoding = vae.decoding(share, (2, 2), &mut generator).unwrap();
-            let frames = decoding.push(&latents, true).unwrap().unwrap();
+            let frames = decoding.finish(&latents).unwrap();
             frames.flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
         let plain = tiny(LtxVaeRelease::V090);
@@ -384,7 +436,7 @@ mod tests {
         assert!(vae.unscale(&wave(&[1, 5, 2, 2])).is_err());
         let mut generator = Generator::new(Rng::Cpu, 7);
         let mut decoding = vae.decoding(0.0, (2, 2), &mut generator).unwrap();
-        assert!(decoding.push(&wave(&[1, 5, 2, 2]), true).is_err());
+        assert!(decoding.finish(&wave(&[1, 5, 2, 2])).is_err());
         assert!(vae.encoding().push(&wave(&[2, 3, 32, 32])).is_err());
         assert!(vae.encoding().push(&wave(&[1, 3, 32, 40])).is_err());
         let mut encoding = vae.encoding();

@@ -67,11 +67,6 @@ impl Memory {
         self.is_last = is_last;
     }
 
-    /// Whether no frames may come any more.
-    pub fn is_over(&self) -> bool {
-        self.is_last
-    }
-
     /// The place of the layer that runs next.
     fn slot(&mut self) -> &mut Slot {
         if self.slots.len() <= self.next {
@@ -732,21 +727,29 @@ impl Decoder {
         })
     }
 
-    /// What the blocks are given for a clip whose latents are of this size and hold this share of
-    /// noise, and the last norm.
+    /// Parts of the way, each of which makes its frames of those of the one before.
+    pub fn stages(&self) -> usize {
+        self.levels.len() + 2
+    }
+
+    /// What the parts remember of a clip at its start, and the last norm: for latents of this size
+    /// that hold this share of noise.
     pub fn prepare(
         &self,
         share: f32,
         (height, width): (usize, usize),
         generator: &mut Generator,
         device: &Device,
-    ) -> Result<(Memory, ChannelNorm)> {
+    ) -> Result<(Vec<Memory>, ChannelNorm)> {
         let time = self.time.as_ref().map_or(0.0, |(scale, ..)| share * scale);
         let mut size = (height, width);
+        let mut memories = Vec::with_capacity(self.stages());
         let mut given = Vec::new();
         self.middle
             .prepare(time, size, generator, device, &mut given)?;
+        memories.push(Memory::new(given));
         for level in &self.levels {
+            let mut given = Vec::new();
             if let Some(block) = &level.block_in {
                 given.push(block.prepare(None, size, generator)?);
             }
@@ -757,7 +760,9 @@ impl Decoder {
             level
                 .row
                 .prepare(time, size, generator, device, &mut given)?;
+            memories.push(Memory::new(given));
         }
+        memories.push(Memory::default());
         let norm = match &self.time {
             Some((_, embedding, table)) => {
                 let time = embedding.forward(&[time], device)?;
@@ -766,27 +771,41 @@ impl Decoder {
             }
             None => self.norm_out.clone(),
         };
-        Ok((Memory::new(given), norm))
+        Ok((memories, norm))
     }
 
+    /// A part of the way: latents through the middle, a level, or the last layer.
     pub fn forward(
         &self,
+        stage: usize,
         x: Tensor,
         norm_out: &ChannelNorm,
         memory: &mut Memory,
     ) -> Result<Option<Tensor>> {
-        let x = self.conv_in.forward(Some(x), memory, None)?;
-        let mut x = self.middle.forward(x, memory)?;
-        for level in &self.levels {
-            if let Some(block) = &level.block_in {
-                x = block.forward(x, memory)?;
-            }
-            if let Some(growing) = &level.growing {
-                x = growing.forward(x, memory)?;
-            }
-            x = level.row.forward(x, memory)?;
+        if stage == 0 {
+            let x = self.conv_in.forward(Some(x), memory, None)?;
+            return self.middle.forward(x, memory);
         }
-        let x = x.map(|x| norm_out.forward(&x, After::Silu)).transpose()?;
-        self.conv_out.forward(x, memory, None)
+        let Some(level) = self.levels.get(stage - 1) else {
+            let x = norm_out.forward(&x, After::Silu)?;
+            return self.conv_out.forward(Some(x), memory, None);
+        };
+        let mut x = Some(x);
+        if let Some(block) = &level.block_in {
+            x = block.forward(x, memory)?;
+        }
+        if let Some(growing) = &level.growing {
+            x = growing.forward(x, memory)?;
+        }
+        level.row.forward(x, memory)
+    }
+
+    /// How many frames of a part's result the next one takes at a time: as many as one latent frame
+    /// makes.
+    pub fn piece(&self, stage: usize) -> usize {
+        let grown = self.levels.iter().take(stage);
+        grown
+            .filter_map(|level| level.growing.as_ref())
+            .fold(1, |count, growing| count * growing.fold[0])
     }
 }
