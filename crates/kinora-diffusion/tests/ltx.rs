@@ -405,3 +405,50 @@ fn what_cannot_be_is_refused_in_words() {
         assert!(error.to_string().contains(words), "{error}");
     }
 }
+
+/// The way of other devices: operations of candle, activations of 16 bits.
+#[test]
+fn activations_of_16_bits_go_all_the_way() {
+    let mean = |frames: &[RgbImage], other: &[RgbImage]| {
+        let pairs = frames.iter().zip(other);
+        let values = pairs.flat_map(|(a, b)| a.rgb.iter().zip(&b.rgb));
+        let distances = values.map(|(a, b)| f64::from(a.abs_diff(*b)));
+        distances.sum::<f64>() / (frames.len() * frames[0].rgb.len()) as f64
+    };
+    let half = DType::BF16;
+    for case in ["ltx_video", "ltx_video_095"] {
+        let job = LtxParams {
+            first_frame: Some(picture(64, 64)),
+            ..params(8)
+        };
+        let whole = run(&mut open(case), &job, Log::default());
+        let layout = detect_ltx(&model(case)).unwrap();
+        let mut pipeline = LtxPipeline::open(&layout, &Device::Cpu, half, &mut |_| {}).unwrap();
+        let coarse = run(&mut pipeline, &job, Log::default());
+        let distance = mean(&whole.frames, &coarse.frames);
+        assert!(distance < 4.0, "{case}: {distance}");
+    }
+    for case in ["ltx2", "ltx23"] {
+        let guidance = Ltx2Guidance {
+            text: 3.0,
+            blind: 1.0,
+            alone: 2.0,
+            rescale: 0.7,
+        };
+        let job = Ltx2Params {
+            guidance,
+            audio_guidance: guidance,
+            blind_blocks: vec![1],
+            first_frame: Some(picture(64, 64)),
+            ..params2(8)
+        };
+        let whole = run2(&mut open2(case), &job, Log::default());
+        let layout = detect_ltx2(&model(case)).unwrap();
+        let mut pipeline = Ltx2Pipeline::open(&layout, &Device::Cpu, half, &mut |_| {}).unwrap();
+        let coarse = run2(&mut pipeline, &job, Log::default());
+        let distance = mean(&whole.frames, &coarse.frames);
+        assert!(distance < 4.0, "{case}: {distance}");
+        let lengths = |log: &Log| log.sound.as_ref().map(|sound| sound.channels[0].len());
+        assert_eq!(lengths(&coarse), lengths(&whole));
+    }
+}
