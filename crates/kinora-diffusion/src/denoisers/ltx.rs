@@ -182,7 +182,7 @@ impl LtxDenoiser {
         let (batch, tokens, _) = input.latents.dims3()?;
         let groups = input.time.frames.as_deref();
         if input.context.blocks.len() != self.blocks.len()
-            || groups.is_some_and(|frames| tokens % frames.len() != 0)
+            || groups.is_some_and(|frames| !tokens.is_multiple_of(frames.len()))
         {
             bail_shape!(
                 "latents of {:?} and a context of {} blocks",

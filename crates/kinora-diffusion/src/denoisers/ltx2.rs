@@ -443,7 +443,7 @@ impl Ltx2Denoiser {
         };
         if !is_ready
             || input.audio.dim(0)? != batch
-            || groups.is_some_and(|frames| tokens % frames.len() != 0)
+            || groups.is_some_and(|frames| !tokens.is_multiple_of(frames.len()))
         {
             bail_shape!(
                 "a picture of {:?} and a sound of {:?}",

@@ -34,7 +34,7 @@ pub fn rope_of_shares<const AXES: usize>(
     device: &Device,
 ) -> Result<Rope> {
     let count = width / (2 * AXES);
-    if count == 0 || width % 2 != 0 {
+    if count == 0 || !width.is_multiple_of(2) {
         bail_shape!("positions on {AXES} axes in rows of {width}");
     }
     let frequencies = frequencies(count, precision);

@@ -94,7 +94,10 @@ impl Rope {
     /// Angles of a token, when they suit rows of `width` numbers with heads of `size`.
     fn check(&self, tokens: usize, size: usize, width: usize) -> Result<usize> {
         let columns = self.cos.dims()[1];
-        if tokens != self.tokens() || size % 2 != 0 || ![size, width].contains(&(2 * columns)) {
+        if tokens != self.tokens()
+            || !size.is_multiple_of(2)
+            || ![size, width].contains(&(2 * columns))
+        {
             bail_shape!(
                 "rotation of {tokens} tokens of {size} with a table of {:?}",
                 self.cos.dims()

@@ -11,7 +11,7 @@ use crate::{Result, error::bail_shape};
 pub fn depth_to_space(x: &Tensor, [t, h, w]: [usize; 3]) -> Result<Tensor> {
     let (frames, inputs, height, width) = x.dims4()?;
     let cube = t * h * w;
-    if cube == 0 || inputs % cube != 0 {
+    if cube == 0 || !inputs.is_multiple_of(cube) {
         bail_shape!("{inputs} channels as cubes of {t}×{h}×{w}");
     }
     let channels = inputs / cube;
@@ -49,7 +49,11 @@ pub fn depth_to_space(x: &Tensor, [t, h, w]: [usize; 3]) -> Result<Tensor> {
 /// (frames, channels · t · h · w, height, width).
 pub fn space_to_depth(x: &Tensor, [t, h, w]: [usize; 3]) -> Result<Tensor> {
     let (frames, channels, height, width) = x.dims4()?;
-    if t * h * w == 0 || frames % t != 0 || height % h != 0 || width % w != 0 {
+    if t * h * w == 0
+        || !frames.is_multiple_of(t)
+        || !height.is_multiple_of(h)
+        || !width.is_multiple_of(w)
+    {
         bail_shape!("{:?} in cubes of {t}×{h}×{w}", x.dims());
     }
     let (frames, height, width) = (frames / t, height / h, width / w);

@@ -190,7 +190,7 @@ impl LtxPipeline {
         let step = self.size_step();
         if [width, height]
             .iter()
-            .any(|side| *side == 0 || side % step != 0 || *side > MAX_SIDE)
+            .any(|side| *side == 0 || !side.is_multiple_of(step) || *side > MAX_SIDE)
         {
             return refuse(format!(
                 "{width} × {height} pixels; both must be multiples of {step}, up to {MAX_SIDE}"

@@ -206,7 +206,7 @@ impl Ltx2Pipeline {
         let step = self.size_step();
         if [width, height]
             .iter()
-            .any(|side| *side == 0 || side % step != 0 || *side > MAX_SIDE)
+            .any(|side| *side == 0 || !side.is_multiple_of(step) || *side > MAX_SIDE)
         {
             return refuse(format!(
                 "{width} × {height} pixels; both must be multiples of {step}, up to {MAX_SIDE}"
@@ -233,7 +233,7 @@ impl Ltx2Pipeline {
         }
         let registers = self.parts.connectors.video.registers;
         if !(1..=MAX_TEXT_TOKENS).contains(&params.text_tokens)
-            || params.text_tokens % registers != 0
+            || !params.text_tokens.is_multiple_of(registers)
         {
             return refuse(format!(
                 "{} text tokens; they must be a multiple of {registers}, up to {MAX_TEXT_TOKENS}",

@@ -91,7 +91,7 @@ impl Ltx2Connectors {
                 first.dims()
             );
         }
-        if registers.iter().any(|count| length % count != 0) {
+        if registers.iter().any(|count| !length.is_multiple_of(*count)) {
             return Err(Error::BadRequest(format!(
                 "{length} text tokens; they must be a multiple of {}",
                 registers[0].max(registers[1])

@@ -267,7 +267,7 @@ impl LtxEncoding<'_> {
         if rest != 0 || count == 0 || channels != 3 || height == 0 || width == 0 {
             bail_shape!("an encoder got frames of {:?}", frames.dims());
         }
-        if height % scale != 0 || width % scale != 0 {
+        if !height.is_multiple_of(scale) || !width.is_multiple_of(scale) {
             bail_shape!("frames of {width}×{height} do not divide by {scale}");
         }
         self.has_begun = true;

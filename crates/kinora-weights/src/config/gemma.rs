@@ -149,8 +149,8 @@ impl GemmaConfig {
         .all(|number| number.is_finite() && *number > 0.0);
         if !is_positive
             || self.sees_all.len() != self.layers
-            || self.heads % self.key_value_heads != 0
-            || self.head_dim % 2 != 0
+            || !self.heads.is_multiple_of(self.key_value_heads)
+            || !self.head_dim.is_multiple_of(2)
         {
             return Err(format!(
                 "{} heads of {} over {}, {} kinds of {} blocks cannot be",

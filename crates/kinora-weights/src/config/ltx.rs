@@ -123,7 +123,7 @@ impl LtxAudioConfig {
 }
 
 fn check_width(heads: usize, head_dim: usize) -> Result<(), String> {
-    if head_dim % 2 != 0 || heads * head_dim > 1 << 20 {
+    if !head_dim.is_multiple_of(2) || heads * head_dim > 1 << 20 {
         return Err(format!("{heads} heads of {head_dim} cannot be"));
     }
     Ok(())
@@ -667,7 +667,9 @@ impl LtxVaeConfig {
             ])?;
             if let LtxShrink::Fold(fold) = level.shrink {
                 let cube = folds(fold);
-                if level.outputs % cube != 0 || (level.width * cube) % level.outputs != 0 {
+                if !level.outputs.is_multiple_of(cube)
+                    || !(level.width * cube).is_multiple_of(level.outputs)
+                {
                     return Err(format!(
                         "{} channels cannot be folded to {}",
                         level.width, level.outputs
@@ -684,8 +686,8 @@ impl LtxVaeConfig {
             if let Some(fold) = level.grow {
                 let cube = folds(fold);
                 let wide = level.width * level.factor;
-                let is_even = level.factor <= cube && cube % level.factor == 0;
-                if !is_even || (level.is_residual && wide % cube != 0) {
+                let is_even = level.factor <= cube && cube.is_multiple_of(level.factor);
+                if !is_even || (level.is_residual && !wide.is_multiple_of(cube)) {
                     return Err(format!("{wide} channels cannot be unfolded by {cube}"));
                 }
             }

@@ -161,7 +161,7 @@ impl Ltx2ConnectorsConfig {
                 ("connector_num_layers", side.layers),
                 ("connector_num_learnable_registers", side.registers),
             ])?;
-            if side.head_dim % 2 != 0 || side.hidden() > 1 << 20 {
+            if !side.head_dim.is_multiple_of(2) || side.hidden() > 1 << 20 {
                 return Err(format!(
                     "{} heads of {} cannot be",
                     side.heads, side.head_dim
@@ -326,7 +326,7 @@ impl Ltx2AudioVaeConfig {
         ])?;
         if !(1..=8).contains(&self.multipliers.len())
             || self.blocks_per_level > 64
-            || self.mel_bins % Self::TIME_SCALE != 0
+            || !self.mel_bins.is_multiple_of(Self::TIME_SCALE)
             || self.multipliers.iter().any(|m| !(1..=64).contains(m))
         {
             return Err(format!(
@@ -695,7 +695,7 @@ impl RawVocoder {
         }
         .resolve()?;
         let input_rate = self.input_sampling_rate.unwrap_or(16000);
-        if input_rate == 0 || sample_rate % input_rate != 0 {
+        if input_rate == 0 || !sample_rate.is_multiple_of(input_rate) {
             return Err(format!("{input_rate} samples a second to {sample_rate}"));
         }
         Ok(Ltx2VocoderConfig {

@@ -27,7 +27,7 @@ impl Conv1d {
         (kernel, gap): (usize, usize),
         has_bias: bool,
     ) -> Result<Self> {
-        if kernel % 2 == 0 || gap == 0 {
+        if kernel.is_multiple_of(2) || gap == 0 {
             bail_shape!("a kernel of {kernel} with gaps of {gap}");
         }
         let weight = weights.get("weight", &[outputs, inputs, kernel])?;
