@@ -1226,6 +1226,19 @@ def build_ltx20(x): return build_ltx2(x, False)
 def build_ltx23(x): return build_ltx2(x, True)
 
 
+@case("ltx2_i2v", "LTX-2 I2V (audio+video)")
+def build_ltx2_i2v(x: Ctx):
+    b = build_ltx2(x, bool(x.variant))
+    pipe = LTX2ImageToVideoPipeline(**b.pipe.components)
+    c = dict(b.call)
+    c["image"] = x.image(c["width"], c["height"])
+    c.pop("latents"), c.pop("audio_latents")
+    # 33 by default: a video codec would run over the picture
+    c.update(image_crf=0, generator_seed=0, use_cross_timestep=bool(x.variant))
+    return Built(pipe, c, b.tokenizers, max_calls=b.max_calls,
+                 notes=["rng0 = video noise, UNPACKED (B,C,F,H,W); rng1 = audio noise (B,C,L,M); frame 0 is the MEAN of the encoded image; held out: 2.3"])
+
+
 # --- CogVideoX ------------------------------------------------------------------------------------------------------
 
 def cog(x: Ctx, rotary: bool, i2v: bool, v15=False):

@@ -13,6 +13,7 @@
 pub mod adapters;
 pub mod denoisers;
 pub mod error;
+mod guidance;
 pub mod layers;
 pub mod memory;
 pub mod noise;

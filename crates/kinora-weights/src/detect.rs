@@ -143,7 +143,7 @@ fn recognise_folders(root: &Path, index: &ModelIndex) -> Result<Recognised> {
 }
 
 /// Whether a file may hold weights, by its name.
-fn has_weights_name(name: &str) -> bool {
+pub(crate) fn has_weights_name(name: &str) -> bool {
     name.ends_with(".safetensors") || name.ends_with(".gguf")
 }
 
@@ -188,7 +188,7 @@ fn find_foreign_file(names: &[String]) -> Option<&String> {
 }
 
 /// The networks of a file; none when it holds nothing that is known.
-fn find_networks(set: &WeightSet) -> Result<Vec<FilePart>> {
+pub(crate) fn find_networks(set: &WeightSet) -> Result<Vec<FilePart>> {
     match identify_set(set) {
         Ok(identity) => Ok(identity.parts),
         // An adapter, or a network of another program.
@@ -231,23 +231,22 @@ fn recognise_files(root: &Path, file: &Path) -> Result<Recognised> {
             .check()
             .map_err(|reason| Error::damaged(&beside, reason))?;
     }
-    let (vae_origin, vae) =
-        find_part(
-            folder,
-            &set,
-            Component::Vae,
-            VaeConfig::read,
-            |network| match network {
-                Network::KlVae(config) if 4 * config.latent_channels == transformer.out_width() => {
-                    Some(config.clone())
-                }
-                _ => None,
-            },
-        )?;
+    let (vae_origin, vae) = find_part(
+        folder,
+        &set,
+        names_of(Component::Vae),
+        VaeConfig::read,
+        |network| match network {
+            Network::KlVae(config) if 4 * config.latent_channels == transformer.out_width() => {
+                Some(config.clone())
+            }
+            _ => None,
+        },
+    )?;
     let (clip_origin, clip) = find_part(
         folder,
         &set,
-        Component::TextEncoder,
+        names_of(Component::TextEncoder),
         ClipConfig::read,
         |network| match network {
             // FLUX.1 uses OpenAI's CLIP, whatever its width says about others.
@@ -263,7 +262,7 @@ fn recognise_files(root: &Path, file: &Path) -> Result<Recognised> {
     let (t5_origin, t5) = find_part(
         folder,
         &set,
-        Component::TextEncoder2,
+        names_of(Component::TextEncoder2),
         T5Config::read,
         |network| match network {
             Network::T5 {
@@ -313,6 +312,10 @@ fn recognise_files(root: &Path, file: &Path) -> Result<Recognised> {
     })
 }
 
+fn names_of(component: Component) -> (&'static str, &'static str) {
+    (component.as_str(), component.title())
+}
+
 /// Whether a file's name has a word in it.
 fn is_named(file: &Path, word: &str) -> bool {
     let name = file.file_name().unwrap_or_default();
@@ -321,10 +324,10 @@ fn is_named(file: &Path, word: &str) -> bool {
 
 /// Looks for a component in the same file, then in its usual folder, then in the files beside.
 /// `choose` tells the numbers of a network that is wanted.
-fn find_part<T>(
+pub(crate) fn find_part<T>(
     folder: &Path,
     same: &WeightSet,
-    component: Component,
+    (name, title): (&str, &str),
     read_config: impl Fn(&Path) -> Result<T>,
     choose: impl Fn(&Network) -> Option<T>,
 ) -> Result<(Origin, T)> {
@@ -340,14 +343,14 @@ fn find_part<T>(
     if let Some(part) = in_set(same)? {
         return Ok(part);
     }
-    let own = folder.join(component.as_str());
+    let own = folder.join(name);
     if own.join("config.json").is_file() {
         let config = read_config(&own.join("config.json"))?;
         return Ok((Origin::Folder(own), config));
     }
-    for name in list_files(folder)? {
-        if has_weights_name(&name)
-            && let Ok(set) = WeightSet::open_file(&folder.join(&name))
+    for file in list_files(folder)? {
+        if has_weights_name(&file)
+            && let Ok(set) = WeightSet::open_file(&folder.join(&file))
             && let Some(part) = in_set(&set)?
         {
             return Ok(part);
@@ -355,11 +358,7 @@ fn find_part<T>(
     }
     Err(Error::missing(
         folder,
-        format!(
-            "{} (folder {}/, or its .safetensors or .gguf file)",
-            component.title(),
-            component.as_str()
-        ),
+        format!("{title} (folder {name}/, or its .safetensors or .gguf file)"),
     ))
 }
 

@@ -29,6 +29,8 @@ pub mod identify;
 mod json;
 mod layout;
 pub mod lora;
+pub mod ltx;
+pub mod ltx2;
 pub mod maps;
 pub mod memory;
 mod recognised;
@@ -43,8 +45,10 @@ pub mod wan;
 
 pub use config::{
     ClipConfig, ClipVisionConfig, ClipVisionParts, FluxConfig, GemmaConfig, LatentStats,
-    LtxAudioConfig, LtxConfig, SchedulerConfig, T5Config, TextActivation, TimeShift, UnetConfig,
-    VaeConfig, WanConfig, WanVaeConfig,
+    Ltx2Activation, Ltx2AudioVaeConfig, Ltx2ConnectorConfig, Ltx2ConnectorsConfig, Ltx2Finish,
+    Ltx2StageConfig, Ltx2VocoderConfig, Ltx2WideningConfig, LtxAudioConfig, LtxConfig,
+    LtxDownLevel, LtxFold, LtxRope, LtxShrink, LtxUpLevel, LtxVaeConfig, SchedulerConfig, T5Config,
+    TextActivation, TimeShift, UnetConfig, VaeConfig, WanConfig, WanVaeConfig,
 };
 pub use detect::detect;
 pub use dtype::Dtype;

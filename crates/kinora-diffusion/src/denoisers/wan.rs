@@ -14,8 +14,8 @@ use crate::{
     Result,
     error::bail_shape,
     layers::{
-        Activation, Attention, LayerNorm, Linear, RmsNorm, Rope, Weights, add_gated, attention,
-        layer_norm_modulated, normalize_and_rotate, on_workers, rope::HeadPart, sinusoid,
+        Activation, Attention, LayerNorm, Linear, Modulation, RmsNorm, Rope, Weights, attention,
+        distinct_times, normalize_and_rotate, on_workers, rope::HeadPart, sinusoid,
     },
 };
 
@@ -245,17 +245,7 @@ impl WanDenoiser {
     /// The modulation of a step. `times`: 0 to 1000, one for the clip or one for each of its frames
     /// of tokens.
     pub fn embed_time(&self, times: &[f32], device: &Device) -> Result<WanTime> {
-        let mut distinct: Vec<f32> = Vec::new();
-        let frames: Vec<u32> = times
-            .iter()
-            .map(|time| {
-                let known = distinct.iter().position(|other| other == time);
-                known.unwrap_or_else(|| {
-                    distinct.push(*time);
-                    distinct.len() - 1
-                }) as u32
-            })
-            .collect();
+        let (distinct, frames) = distinct_times(times);
         let table = sinusoid(&distinct, self.config.freq_dim, device)?.to_dtype(self.dtype)?;
         on_workers(device, || {
             let embedding = self.time_in[0].forward(&table)?;
@@ -299,8 +289,8 @@ impl WanDenoiser {
         let time = input.time;
         let table = self.table.unsqueeze(0)?;
         let rows = table.broadcast_add(&time.embedding.unsqueeze(1)?)?;
-        let rows = Modulation::new(rows, time, batch, grid[0])?;
-        let normal = rows.normalize(&x, 0, 1)?;
+        let rows = modulate(rows, time, batch, grid[0])?;
+        let normal = rows.layer_norm(&x, 0, 1, EPS)?;
         self.join(&self.out.forward(&normal)?, grid)
     }
 
@@ -328,48 +318,14 @@ impl WanDenoiser {
     }
 }
 
-/// Rows of shifts, scales and gates for tokens that share a time.
-struct Modulation {
-    /// (groups of tokens, parts, hidden), f32
-    rows: Tensor,
-}
-
-impl Modulation {
-    /// `rows`: (times, parts, hidden).
-    fn new(rows: Tensor, time: &WanTime, batch: usize, frames: usize) -> Result<Self> {
-        let Some(groups) = &time.frames else {
-            return Ok(Self { rows });
-        };
-        if groups.len() != frames {
-            bail_shape!("{} times for {frames} frames of tokens", groups.len());
-        }
-        let groups = Tensor::new(groups.repeat(batch), rows.device())?;
-        Ok(Self {
-            rows: rows.index_select(&groups, 0)?,
-        })
+/// Rows of shifts, scales and gates, (times, parts, hidden), for the tokens of each time.
+fn modulate(rows: Tensor, time: &WanTime, batch: usize, frames: usize) -> Result<Modulation> {
+    if let Some(groups) = &time.frames
+        && groups.len() != frames
+    {
+        bail_shape!("{} times for {frames} frames of tokens", groups.len());
     }
-
-    fn part(&self, i: usize) -> Result<Tensor> {
-        Ok(self.rows.narrow(1, i, 1)?.squeeze(1)?.contiguous()?)
-    }
-
-    /// (batch, tokens, hidden) with the tokens of a group in a row of their own.
-    fn group(&self, x: &Tensor) -> Result<Tensor> {
-        let hidden = x.dim(2)?;
-        Ok(x.reshape((self.rows.dim(0)?, (), hidden))?)
-    }
-
-    /// Layer norm, scaled and shifted.
-    fn normalize(&self, x: &Tensor, shift: usize, scale: usize) -> Result<Tensor> {
-        let y = layer_norm_modulated(&self.group(x)?, &self.part(shift)?, &self.part(scale)?, EPS)?;
-        Ok(y.reshape(x.shape())?)
-    }
-
-    /// `x + gate · y`
-    fn add(&self, x: &Tensor, gate: usize, y: &Tensor) -> Result<Tensor> {
-        let sum = add_gated(&self.group(x)?, &self.part(gate)?, &self.group(y)?)?;
-        Ok(sum.reshape(x.shape())?)
-    }
+    Modulation::new(rows, time.frames.as_deref(), batch)
 }
 
 /// Embeddings of CLIP for the blocks.
@@ -465,8 +421,8 @@ impl Block {
             .table
             .unsqueeze(0)?
             .broadcast_add(&input.time.modulation)?;
-        let modulation = Modulation::new(rows, input.time, batch, frames)?;
-        let qkv = self.qkv.forward(&modulation.normalize(&x, 0, 1)?)?;
+        let modulation = modulate(rows, input.time, batch, frames)?;
+        let qkv = self.qkv.forward(&modulation.layer_norm(&x, 0, 1, EPS)?)?;
         let rotate = |column: usize, norm: &RmsNorm| -> Result<Tensor> {
             let x = qkv.narrow(2, column * hidden, hidden)?;
             normalize_and_rotate(&[HeadPart { x: &x, norm }], self.heads, input.rope)
@@ -485,7 +441,9 @@ impl Block {
         let x = (x + self
             .cross
             .forward(&normal, context, input.context.bias.as_ref())?)?;
-        let inner = self.mlp_in.forward(&modulation.normalize(&x, 3, 4)?)?;
+        let inner = self
+            .mlp_in
+            .forward(&modulation.layer_norm(&x, 3, 4, EPS)?)?;
         let inner = Activation::GeluTanh.forward(&inner)?;
         modulation.add(&x, 5, &self.mlp_out.forward(&inner)?)
     }

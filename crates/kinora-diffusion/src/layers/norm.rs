@@ -3,7 +3,7 @@
 //! Moments are taken in f32 per row or chunk and joined in f64 where a group is long, whatever the
 //! activations' number format is.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::{
@@ -131,6 +131,26 @@ impl RmsNorm {
             weight: weights.get_f32("weight", &[size])?,
             eps,
             origin: Some(weights.clone()),
+            is_merged: false,
+        })
+    }
+
+    /// A norm whose stored weights say by how much its scales differ from 1 (Gemma).
+    pub fn load_around_one(weights: &Weights, size: usize, eps: f64) -> Result<Self> {
+        Ok(Self {
+            weight: (weights.get_f32("weight", &[size])? + 1.0)?,
+            eps,
+            origin: None,
+            is_merged: false,
+        })
+    }
+
+    /// A norm without weights.
+    pub fn plain(size: usize, eps: f64, device: &Device) -> Result<Self> {
+        Ok(Self {
+            weight: Tensor::ones(size, DType::F32, device)?,
+            eps,
+            origin: None,
             is_merged: false,
         })
     }

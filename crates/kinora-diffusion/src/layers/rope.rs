@@ -1,5 +1,6 @@
-//! Rotary position embeddings on interleaved pairs, with the per-head RMS norm that precedes them
-//! fused in. Angles are computed in f64 and rounded once.
+//! Rotary position embeddings, with the RMS norm that precedes them fused in: on neighbouring
+//! numbers or on the two halves of a head, by angles that all heads share or that go over the whole
+//! row. Angles are given, or computed in f64 and rounded once.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -11,13 +12,24 @@ use super::{
 };
 use crate::{Result, error::bail_shape};
 
-/// Cosines and sines of every token and pair.
+/// Which numbers of a head are turned together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pairs {
+    /// 2j and 2j + 1.
+    #[default]
+    Neighbours,
+    /// j and j + half of the head.
+    Halves,
+}
+
+/// Cosines and sines of every token and pair: of one head, or of a whole row of heads.
 #[derive(Clone, Debug)]
 pub struct Rope {
     /// (tokens, pairs), f32
     cos: Tensor,
     /// (tokens, pairs), f32
     sin: Tensor,
+    pairs: Pairs,
 }
 
 impl Rope {
@@ -47,12 +59,51 @@ impl Rope {
         Ok(Self {
             cos: Tensor::from_vec(cos, shape, device)?,
             sin: Tensor::from_vec(sin, shape, device)?,
+            pairs: Pairs::Neighbours,
+        })
+    }
+
+    /// Given angles, token after token: those of the pairs of one head, or of all heads one after
+    /// another.
+    pub fn from_angles(
+        angles: &[f32],
+        tokens: usize,
+        pairs: Pairs,
+        device: &Device,
+    ) -> Result<Self> {
+        if tokens == 0 || !angles.len().is_multiple_of(tokens) {
+            bail_shape!("{} angles for {tokens} tokens", angles.len());
+        }
+        let shape = (tokens, angles.len() / tokens);
+        let table = |of: fn(f64) -> f64| {
+            let values: Vec<f32> = angles.iter().map(|a| of(f64::from(*a)) as f32).collect();
+            Tensor::from_vec(values, shape, device)
+        };
+        Ok(Self {
+            cos: table(f64::cos)?,
+            sin: table(f64::sin)?,
+            pairs,
         })
     }
 
     /// How many tokens it was made for.
     pub fn tokens(&self) -> usize {
         self.cos.dims()[0]
+    }
+
+    /// Angles of a token, when they suit rows of `width` numbers with heads of `size`.
+    fn check(&self, tokens: usize, size: usize, width: usize) -> Result<usize> {
+        let columns = self.cos.dims()[1];
+        if tokens != self.tokens()
+            || !size.is_multiple_of(2)
+            || ![size, width].contains(&(2 * columns))
+        {
+            bail_shape!(
+                "rotation of {tokens} tokens of {size} with a table of {:?}",
+                self.cos.dims()
+            );
+        }
+        Ok(columns)
     }
 }
 
@@ -77,12 +128,7 @@ pub fn normalize_and_rotate(parts: &[HeadPart], heads: usize, rope: &Rope) -> Re
     let (batch, _, width) = parts[0].x.dims3()?;
     let size = width / heads;
     let tokens: usize = parts.iter().map(|part| part.x.dims()[1]).sum();
-    if tokens != rope.tokens() || rope.cos.dims()[1] * 2 != size {
-        bail_shape!(
-            "rotation of {tokens} tokens of {size} with a table of {:?}",
-            rope.cos.dims()
-        );
-    }
+    let columns = rope.check(tokens, size, width)?;
     let (cos, sin) = (f32s(&rope.cos)?, f32s(&rope.sin)?);
     let mut out = vec![0f32; batch * tokens * width];
     let mut first_token = 0;
@@ -101,9 +147,15 @@ pub fn normalize_and_rotate(parts: &[HeadPart], heads: usize, rope: &Rope) -> Re
                 for (token, out) in rows.chunks_exact_mut(width).enumerate() {
                     let token = first + token;
                     let source = &source[b * per_batch + token * per_token..][..width];
-                    let angle = (first_token + token) * size / 2;
-                    let (cos, sin) = (&cos[angle..][..size / 2], &sin[angle..][..size / 2]);
-                    rotate_heads(source, out, size, &weight, part.norm.eps(), cos, sin);
+                    let angle = (first_token + token) * columns;
+                    let (cos, sin) = (&cos[angle..][..columns], &sin[angle..][..columns]);
+                    rotate_heads(
+                        source,
+                        out,
+                        size,
+                        (&weight, part.norm.eps()),
+                        (cos, sin, rope.pairs),
+                    );
                 }
             });
         }
@@ -112,17 +164,16 @@ pub fn normalize_and_rotate(parts: &[HeadPart], heads: usize, rope: &Rope) -> Re
     tensor(out, (batch, tokens, heads, size))
 }
 
-/// One token: every head normalised, scaled and rotated. Weights for a whole row stand for a norm
-/// over all heads.
+/// One token: every head normalised, scaled and rotated. Weights and angles for a whole row go on
+/// from head to head; a norm of such weights is one over all heads.
 fn rotate_heads(
     source: &[f32],
     out: &mut [f32],
     size: usize,
-    weight: &[f32],
-    eps: f64,
-    cos: &[f32],
-    sin: &[f32],
+    (weight, eps): (&[f32], f64),
+    (cos, sin, pairs): (&[f32], &[f32], Pairs),
 ) {
+    let half = size / 2;
     simd::run(
         #[inline(always)]
         move || {
@@ -135,18 +186,35 @@ fn rotate_heads(
                 };
                 let first = if of_row.is_some() { head * size } else { 0 };
                 let weight = &weight[first..][..size];
-                let pairs = source
-                    .as_chunks::<2>()
-                    .0
-                    .iter()
-                    .zip(weight.as_chunks::<2>().0);
-                let angles = cos.iter().zip(sin);
-                for ((out, (x, w)), (&cos, &sin)) in
-                    out.as_chunks_mut::<2>().0.iter_mut().zip(pairs).zip(angles)
-                {
-                    let (real, imaginary) = (x[0] * scale * w[0], x[1] * scale * w[1]);
-                    out[0] = real * cos - imaginary * sin;
-                    out[1] = imaginary * cos + real * sin;
+                let angle = if cos.len() > half { head * half } else { 0 };
+                let (cos, sin) = (&cos[angle..][..half], &sin[angle..][..half]);
+                match pairs {
+                    Pairs::Neighbours => {
+                        let pairs = source
+                            .as_chunks::<2>()
+                            .0
+                            .iter()
+                            .zip(weight.as_chunks::<2>().0);
+                        let angles = cos.iter().zip(sin);
+                        for ((out, (x, w)), (&cos, &sin)) in
+                            out.as_chunks_mut::<2>().0.iter_mut().zip(pairs).zip(angles)
+                        {
+                            let (real, imaginary) = (x[0] * scale * w[0], x[1] * scale * w[1]);
+                            out[0] = real * cos - imaginary * sin;
+                            out[1] = imaginary * cos + real * sin;
+                        }
+                    }
+                    Pairs::Halves => {
+                        let (left, right) = source.split_at(half);
+                        let (left_weight, right_weight) = weight.split_at(half);
+                        let (left_out, right_out) = out.split_at_mut(half);
+                        for i in 0..half {
+                            let real = left[i] * scale * left_weight[i];
+                            let imaginary = right[i] * scale * right_weight[i];
+                            left_out[i] = real * cos[i] - imaginary * sin[i];
+                            right_out[i] = imaginary * cos[i] + real * sin[i];
+                        }
+                    }
                 }
             }
         },
@@ -174,16 +242,20 @@ pub(crate) fn normalize_and_rotate_portable(
         .collect::<Result<Vec<_>>>()?;
     let joint = Tensor::cat(&normal, 1)?;
     let (batch, tokens, heads, size) = joint.dims4()?;
-    let pairs = joint.reshape((batch, tokens, heads, size / 2, 2))?;
-    let (real, imaginary) = (
-        pairs.narrow(4, 0, 1)?.squeeze(4)?,
-        pairs.narrow(4, 1, 1)?.squeeze(4)?,
-    );
-    let table = |t: &Tensor| t.reshape((1, tokens, 1, size / 2));
+    let columns = rope.check(tokens, size, heads * size)?;
+    let half = size / 2;
+    let own_heads = if columns == half { 1 } else { heads };
+    let table = |t: &Tensor| t.reshape((1, tokens, own_heads, half));
     let (cos, sin) = (table(&rope.cos)?, table(&rope.sin)?);
+    let (axis, pairs) = match rope.pairs {
+        Pairs::Neighbours => (4, joint.reshape((batch, tokens, heads, half, 2))?),
+        Pairs::Halves => (3, joint.reshape((batch, tokens, heads, 2, half))?),
+    };
+    let part = |i| pairs.narrow(axis, i, 1)?.squeeze(axis);
+    let (real, imaginary) = (part(0)?, part(1)?);
     let turned_real = (real.broadcast_mul(&cos)? - imaginary.broadcast_mul(&sin)?)?;
     let turned_imaginary = (imaginary.broadcast_mul(&cos)? + real.broadcast_mul(&sin)?)?;
-    let turned = Tensor::stack(&[turned_real, turned_imaginary], 4)?;
+    let turned = Tensor::stack(&[turned_real, turned_imaginary], axis)?;
     Ok(turned
         .reshape((batch, tokens, heads, size))?
         .to_dtype(dtype)?)
@@ -251,6 +323,34 @@ mod tests {
         let first = ours.narrow(1, 0, 1).unwrap().flatten_from(2).unwrap();
         let plain = norm.forward(&x.narrow(1, 0, 1).unwrap()).unwrap();
         assert_close(&first, &plain, 1e-6);
+    }
+
+    #[test]
+    fn angles_may_go_over_all_heads_and_turn_halves() {
+        let (heads, size, tokens) = (3, 8, 20);
+        let x = wave(&[2, tokens, heads * size]);
+        for columns in [size / 2, heads * size / 2] {
+            let angles: Vec<f32> = (0..tokens * columns).map(|i| i as f32 * 0.37).collect();
+            for pairs in [Pairs::Neighbours, Pairs::Halves] {
+                let rope = Rope::from_angles(&angles, tokens, pairs, &Device::Cpu).unwrap();
+                for norm in [norm(size), norm(heads * size)] {
+                    let parts = [HeadPart { x: &x, norm: &norm }];
+                    let ours = normalize_and_rotate(&parts, heads, &rope).unwrap();
+                    let theirs = normalize_and_rotate_portable(&parts, heads, &rope).unwrap();
+                    assert_close(&ours, &theirs, 1e-5);
+                }
+            }
+        }
+        // Half a turn by a quarter: the second half comes first, with its sign turned.
+        let quarter = vec![std::f32::consts::FRAC_PI_2; 4];
+        let rope = Rope::from_angles(&quarter, 1, Pairs::Halves, &Device::Cpu).unwrap();
+        let (x, norm) = (wave(&[1, 1, 8]), norm(8));
+        let y = normalize_and_rotate(&[HeadPart { x: &x, norm: &norm }], 1, &rope).unwrap();
+        let plain = norm.forward(&x).unwrap().unsqueeze(2).unwrap();
+        let half = |t: &Tensor, first| t.narrow(3, first, 4).unwrap();
+        assert_close(&half(&y, 4), &half(&plain, 0), 1e-5);
+        assert_close(&half(&y, 0), &half(&plain, 4).neg().unwrap(), 1e-5);
+        assert!(Rope::from_angles(&quarter, 3, Pairs::Halves, &Device::Cpu).is_err());
     }
 
     #[test]

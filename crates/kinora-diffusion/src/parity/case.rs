@@ -66,6 +66,18 @@ pub(super) struct Inputs {
     pub guidance_scale_2: Option<f32>,
     pub num_frames: Option<u32>,
     pub last_image: Option<ImageInput>,
+    pub frame_rate: Option<f64>,
+    pub decode_timestep: Option<f32>,
+    pub decode_noise_scale: Option<f32>,
+    // Of clips with sound.
+    pub audio_guidance_scale: Option<f32>,
+    pub stg_scale: Option<f32>,
+    pub audio_stg_scale: Option<f32>,
+    pub spatio_temporal_guidance_blocks: Option<Vec<usize>>,
+    pub modality_scale: Option<f32>,
+    pub audio_modality_scale: Option<f32>,
+    pub audio_guidance_rescale: Option<f32>,
+    pub use_cross_timestep: Option<bool>,
     #[serde(default)]
     true_cfg_scale: Option<f32>,
     #[serde(default = "default_text_tokens")]
@@ -149,7 +161,9 @@ impl Case {
         let name = &description.pipeline;
         let is_known = FLUX_PIPELINES.contains(&name.as_str())
             || name.starts_with("StableDiffusion")
-            || kinora_weights::wan::CLASSES.contains(&name.as_str());
+            || kinora_weights::wan::CLASSES.contains(&name.as_str())
+            || kinora_weights::ltx::CLASSES.contains(&name.as_str())
+            || kinora_weights::ltx2::CLASSES.contains(&name.as_str());
         if !is_known {
             return Err(Error::bad_weights(
                 &file,

@@ -6,6 +6,8 @@
 //! analytic one drives each. It knows nothing about particular cases.
 
 mod case;
+mod ltx;
+mod ltx2;
 mod pictures;
 mod schedulers;
 mod unet;
@@ -22,7 +24,7 @@ use crate::{
     Error, Result,
     denoisers::FluxInput,
     pipelines::{
-        Checkpoint, FluxPipeline, ImageParams, RgbImage, RunLimits, RunWatch,
+        Checkpoint, FluxPipeline, ImageParams, RgbImage, RunLimits, RunWatch, Sound,
         flux::rows::Conditioning,
         packing::{pack, unpack},
     },
@@ -59,6 +61,12 @@ pub fn run(case_dir: &Path) -> Result<Vec<StageResult>> {
     let case = Case::open(case_dir)?;
     if kinora_weights::wan::CLASSES.contains(&case.description.pipeline.as_str()) {
         return wan::compare(case);
+    }
+    if kinora_weights::ltx::CLASSES.contains(&case.description.pipeline.as_str()) {
+        return ltx::compare(case);
+    }
+    if kinora_weights::ltx2::CLASSES.contains(&case.description.pipeline.as_str()) {
+        return ltx2::compare(case);
     }
     let layout = kinora_weights::detect(&case_dir.join("model"))?;
     if layout.sd().is_some() {
@@ -441,11 +449,12 @@ fn deviation(values: &[f64]) -> f64 {
         .sqrt()
 }
 
-/// Keeps every step's latents, and every picture or frame.
+/// Keeps every step's latents, and every picture, frame or sound.
 struct Recorder {
     latents: Vec<Vec<Tensor>>,
     images: Vec<Option<RgbImage>>,
     frames: Vec<Vec<RgbImage>>,
+    sounds: Vec<Option<Sound>>,
 }
 
 impl Recorder {
@@ -454,6 +463,7 @@ impl Recorder {
             latents: vec![Vec::new(); jobs],
             images: vec![None; jobs],
             frames: vec![Vec::new(); jobs],
+            sounds: vec![None; jobs],
         }
     }
 }
@@ -488,6 +498,11 @@ impl RunWatch for Recorder {
 
     fn frame(&mut self, job: usize, _: u32, _: u32, picture: RgbImage) -> Result<()> {
         self.frames[job].push(picture);
+        Ok(())
+    }
+
+    fn sound(&mut self, job: usize, sound: Sound) -> Result<()> {
+        self.sounds[job] = Some(sound);
         Ok(())
     }
 

@@ -65,3 +65,15 @@ fn read_png(case: &Case, file: &str) -> Result<(png::OutputInfo, Vec<u8>)> {
     }
     Ok((info, samples))
 }
+
+/// A clip's 8-bit frames as channels over frames: the order of a recorded (3, frames, h, w).
+pub(super) fn planes(frames: &[RgbImage]) -> Vec<i64> {
+    (0..3)
+        .flat_map(|channel| {
+            frames
+                .iter()
+                .flat_map(move |frame| frame.rgb.iter().skip(channel).step_by(3))
+        })
+        .map(|value| i64::from(*value))
+        .collect()
+}

@@ -6,7 +6,7 @@ use kinora_core::Rng;
 use super::{
     GATE_NETWORK, GATE_RUN, GATE_SIGMAS, Recorder, Report, StageResult,
     case::{Case, ImageInput},
-    pictures::read_rgb,
+    pictures::{planes, read_rgb},
 };
 use crate::{
     Error, Result,
@@ -88,18 +88,6 @@ fn read_jobs(case: &Case) -> Result<Vec<VideoParams>> {
                 latents: Some(noise.narrow(0, row, 1)?),
             })
         })
-        .collect()
-}
-
-/// A clip's 8-bit frames as channels over frames: the order of a recorded (3, frames, h, w).
-fn planes(frames: &[RgbImage]) -> Vec<i64> {
-    (0..3)
-        .flat_map(|channel| {
-            frames
-                .iter()
-                .flat_map(move |frame| frame.rgb.iter().skip(channel).step_by(3))
-        })
-        .map(|value| i64::from(*value))
         .collect()
 }
 
@@ -311,14 +299,14 @@ impl Report {
 }
 
 /// (batch, channels, frames, h, w) → (frames, channels, h, w) of each.
-fn clips(batch: &Tensor) -> Result<Vec<Tensor>> {
+pub(super) fn clips(batch: &Tensor) -> Result<Vec<Tensor>> {
     (0..batch.dim(0)?)
         .map(|row| Ok(batch.get(row)?.transpose(0, 1)?.contiguous()?))
         .collect()
 }
 
 /// The way back.
-fn join(clips: &[Tensor]) -> Result<Tensor> {
+pub(super) fn join(clips: &[Tensor]) -> Result<Tensor> {
     Ok(Tensor::stack(clips, 0)?.transpose(1, 2)?.contiguous()?)
 }
 

@@ -6,6 +6,8 @@
 
 pub mod checkpoint;
 pub mod flux;
+pub mod ltx;
+pub mod ltx2;
 pub(crate) mod packing;
 pub mod params;
 mod picture;
@@ -24,13 +26,15 @@ use kinora_weights::{ModelLayout, Parts};
 pub use self::{
     checkpoint::Checkpoint,
     flux::FluxPipeline,
+    ltx::{LtxParams, LtxPipeline},
+    ltx2::{Ltx2Guidance, Ltx2Params, Ltx2Pipeline},
     params::{
         FluxOptions, ImageParams, JobTimings, PretendedSizes, RunLimits, SdOptions, SourceImage,
     },
     sd::SdPipeline,
     sdxl::SdxlPipeline,
     wan::{Switch, VideoParams, WanPipeline},
-    watch::{RgbImage, RunWatch},
+    watch::{RgbImage, RunWatch, Sound},
 };
 use crate::{
     Error, Result,

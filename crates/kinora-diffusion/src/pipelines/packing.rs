@@ -26,6 +26,26 @@ pub fn unpack(tokens: &Tensor, rows: usize, columns: usize) -> Result<Tensor> {
         .reshape((batch, channels, rows * 2, columns * 2))?)
 }
 
+/// (1, tokens, channels) → (frames, channels, rows, columns)
+pub(crate) fn to_frames(tokens: &Tensor, [frames, rows, columns]: [usize; 3]) -> Result<Tensor> {
+    let channels = tokens.dim(2)?;
+    Ok(tokens
+        .reshape((frames, rows * columns, channels))?
+        .transpose(1, 2)?
+        .contiguous()?
+        .reshape((frames, channels, rows, columns))?)
+}
+
+/// The way back.
+pub(crate) fn to_tokens(frames: &Tensor) -> Result<Tensor> {
+    let (count, channels, rows, columns) = frames.dims4()?;
+    Ok(frames
+        .reshape((count, channels, rows * columns))?
+        .transpose(1, 2)?
+        .contiguous()?
+        .reshape((1, count * rows * columns, channels))?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

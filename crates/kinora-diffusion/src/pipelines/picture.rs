@@ -1,8 +1,9 @@
-//! From a decoder's pixels to 8-bit pictures, and the check that there is a picture at all.
+//! From a decoder's pixels to 8-bit pictures and frames, and the check that there is a picture at
+//! all.
 
 use candle_core::{DType, Tensor};
 
-use super::RgbImage;
+use super::{RgbImage, RunWatch};
 use crate::{Error, Result, error::bail_shape};
 
 /// Fails unless every element is finite and they are not all the same.
@@ -49,6 +50,70 @@ pub(crate) fn to_rgb(pixels: &Tensor) -> Result<RgbImage> {
         height: height as u32,
         rgb,
     })
+}
+
+/// The frames of a clip on their way out.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    job: usize,
+    count: u32,
+    told: u32,
+    /// The value that all pixels have so far.
+    constant: Option<f32>,
+    is_varied: bool,
+}
+
+impl Frames {
+    /// A clip of `count` frames.
+    pub fn new(job: usize, count: u32) -> Self {
+        Self {
+            job,
+            count,
+            told: 0,
+            constant: None,
+            is_varied: false,
+        }
+    }
+
+    /// Hands on the next frames, (frames, 3, height, width) in −1 to 1.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], and what the watch says.
+    pub fn tell(&mut self, pixels: &Tensor, watch: &mut dyn RunWatch) -> Result<()> {
+        let pixels = pixels.to_dtype(DType::F32)?;
+        for frame in 0..pixels.dim(0)? {
+            let frame = pixels.narrow(0, frame, 1)?.contiguous()?;
+            let values = frame.flatten_all()?.to_vec1::<f32>()?;
+            if values.iter().any(|value| !value.is_finite()) {
+                return Err(Error::NotFinite {
+                    stage: "clip",
+                    fault: "not finite",
+                });
+            }
+            let first = *self.constant.get_or_insert(values[0]);
+            self.is_varied |= values.iter().any(|value| *value != first);
+            watch.frame(self.job, self.told, self.count, to_rgb(&frame)?)?;
+            self.told += 1;
+        }
+        Ok(())
+    }
+
+    /// After the last frame.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] when nothing is to be seen, [`Error::Shape`] when frames are missing.
+    pub fn finish(self) -> Result<()> {
+        if self.told != self.count {
+            bail_shape!("{} frames came of {}", self.told, self.count);
+        }
+        if !self.is_varied {
+            return Err(Error::NotFinite {
+                stage: "clip",
+                fault: "one constant value",
+            });
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -576,39 +576,15 @@ impl WanPipeline {
             .to_dtype(self.dtype)?;
         let (count, frames) = (latents.dim(0)?, row.params.frames);
         let mut decoding = self.vae.decoding();
-        let mut told = 0;
-        // The value that all pixels have so far.
-        let mut constant: Option<f32> = None;
-        let mut is_varied = false;
+        let mut told = picture::Frames::new(job, frames);
         for i in 0..count {
             watch.stage(job, Stage::Decoding, i as u32, count as u32);
             if watch.is_cancelled(job) {
                 return Ok(());
             }
-            let pixels = decoding
-                .push(&latents.narrow(0, i, 1)?)?
-                .to_dtype(DType::F32)?;
-            for frame in 0..pixels.dim(0)? {
-                let frame = pixels.narrow(0, frame, 1)?.contiguous()?;
-                let values = numbers(&frame)?;
-                if values.iter().any(|value| !value.is_finite()) {
-                    return Err(Error::NotFinite {
-                        stage: "clip",
-                        fault: "not finite",
-                    });
-                }
-                let first = *constant.get_or_insert(values[0]);
-                is_varied |= values.iter().any(|value| *value != first);
-                watch.frame(job, told, frames, picture::to_rgb(&frame)?)?;
-                told += 1;
-            }
+            told.tell(&decoding.push(&latents.narrow(0, i, 1)?)?, watch)?;
         }
-        if !is_varied {
-            return Err(Error::NotFinite {
-                stage: "clip",
-                fault: "one constant value",
-            });
-        }
+        told.finish()?;
         watch.stage(job, Stage::Decoding, count as u32, count as u32);
         timings[job].decoding_ms = milliseconds(clock);
         Ok(())

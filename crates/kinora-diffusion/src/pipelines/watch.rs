@@ -16,6 +16,15 @@ pub struct RgbImage {
     pub rgb: Vec<u8>,
 }
 
+/// Sound, as much of it as a clip is long.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sound {
+    /// Samples a second.
+    pub sample_rate: u32,
+    /// Samples of each channel, −1 to 1, all of one length; left before right.
+    pub channels: Vec<Vec<f32>>,
+}
+
 /// Follows a run. Jobs are named by their place in the list that the run was given. Every call
 /// comes from the thread that runs.
 pub trait RunWatch {
@@ -59,6 +68,17 @@ pub trait RunWatch {
         let _ = (job, picture);
         Err(crate::Error::BadRequest(format!(
             "frame {index} of {count} came where pictures alone are taken"
+        )))
+    }
+
+    /// The sound of a clip, finite; it comes before the clip's first frame.
+    ///
+    /// # Errors
+    /// Who takes no sound refuses.
+    fn sound(&mut self, job: usize, sound: Sound) -> Result<()> {
+        let seconds = sound.channels.first().map_or(0, Vec::len) as u32 / sound.sample_rate.max(1);
+        Err(crate::Error::BadRequest(format!(
+            "sound of {seconds} seconds came with clip {job} where none is taken"
         )))
     }
 

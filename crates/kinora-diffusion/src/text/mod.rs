@@ -4,7 +4,9 @@
 
 mod cleaning;
 pub(crate) mod clip;
+mod connectors;
 mod emphasis;
+mod gemma;
 mod sentencepiece;
 mod t5;
 mod tokenizer;
@@ -12,7 +14,9 @@ mod umt5;
 
 pub use cleaning::clean_prompt;
 pub use clip::{ClipEncoder, ClipText};
+pub use connectors::{Ltx2Connectors, Ltx2Text};
 pub use emphasis::Chunks;
+pub use gemma::GemmaEncoder;
 pub use t5::T5Encoder;
 pub use tokenizer::Tokenizer;
 pub use umt5::Umt5Encoder;

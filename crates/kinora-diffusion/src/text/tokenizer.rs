@@ -76,6 +76,14 @@ impl Tokenizer {
         Self::new(inner, folder, &settings, "<pad>", "</s>")
     }
 
+    /// Opens Gemma's tokenizer in its folder.
+    pub fn open_gemma(folder: &Path) -> Result<Self> {
+        let settings = Settings::read(folder)?;
+        let inner = read_tokenizer_json(folder)?
+            .ok_or_else(|| Error::bad_weights(folder, "it has no tokenizer.json"))?;
+        Self::new(inner, folder, &settings, "<pad>", "<eos>")
+    }
+
     fn new(
         mut inner: Inner,
         folder: &Path,
@@ -130,6 +138,13 @@ impl Tokenizer {
             ids.truncate(length.saturating_sub(1));
             ids.push(self.end);
         }
+        Ok(ids)
+    }
+
+    /// Ids of a prompt, cut to `length` without an end token, as Gemma's are.
+    pub fn encode_cut(&self, prompt: &str, length: usize) -> Result<Vec<u32>> {
+        let mut ids = self.encode_unpadded(prompt)?;
+        ids.truncate(length);
         Ok(ids)
     }
 

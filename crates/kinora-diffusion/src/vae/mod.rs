@@ -1,10 +1,20 @@
-//! Autoencoders between pixels and latents, one file each.
+//! Autoencoders between pixels or sounds and latents, and what makes samples of spectrograms, one
+//! file each.
 
 mod blocks;
 pub mod kl;
+pub mod ltx;
+mod ltx_audio;
+mod patches;
+mod shortcut;
 mod tiling;
+mod vocoder;
 pub mod wan;
 
 pub use kl::KlVae;
+pub use ltx::{LtxDecoding, LtxEncoding, LtxVae};
+pub use ltx_audio::LtxAudioVae;
+pub use patches::to_pixels;
 pub use tiling::Tiling;
+pub use vocoder::Vocoder;
 pub use wan::{WanDecoding, WanEncoding, WanVae};

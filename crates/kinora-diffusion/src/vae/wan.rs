@@ -7,12 +7,12 @@
 //! after it, `time_scale` frames share one.
 
 mod blocks;
-mod shortcut;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use kinora_weights::{LatentStats, WanVaeConfig};
 
 use self::blocks::{Decoder, Encoder, Memory, POINT};
+use super::patches::{fold_patches, unfold_patches};
 use crate::{
     Result,
     error::bail_shape,
@@ -121,45 +121,6 @@ impl WanVae {
             row(self.stats.std.iter().map(|std| 1.0 / *std as f32).collect())?,
         ))
     }
-
-    /// Pixels as the network takes them: those of a patch as channels.
-    fn patchify(&self, x: &Tensor) -> Result<Tensor> {
-        let patch = self.config.patch_size;
-        if patch == 1 {
-            return Ok(x.clone());
-        }
-        let (frames, channels, height, width) = x.dims4()?;
-        Ok(x.reshape(&[
-            frames,
-            channels,
-            height / patch,
-            patch,
-            width / patch,
-            patch,
-        ])?
-        .permute([0, 1, 5, 3, 2, 4])?
-        .contiguous()?
-        .reshape((
-            frames,
-            channels * patch * patch,
-            height / patch,
-            width / patch,
-        ))?)
-    }
-
-    /// The way back.
-    fn unpatchify(&self, x: &Tensor) -> Result<Tensor> {
-        let patch = self.config.patch_size;
-        if patch == 1 {
-            return Ok(x.clone());
-        }
-        let (frames, channels, height, width) = x.dims4()?;
-        let channels = channels / patch / patch;
-        Ok(x.reshape(&[frames, channels, patch, patch, height, width])?
-            .permute([0, 1, 4, 3, 5, 2])?
-            .contiguous()?
-            .reshape((frames, channels, height * patch, width * patch))?)
-    }
 }
 
 /// A clip on its way from latents to frames.
@@ -192,7 +153,7 @@ impl WanDecoding<'_> {
                 .forward(&latents.contiguous()?, self.memory.slot(), None)?;
             let x = vae.decoder.forward(x, &mut self.memory)?;
             self.memory.end();
-            Ok(vae.unpatchify(&x)?.clamp(-1.0, 1.0)?)
+            Ok(unfold_patches(&x, vae.config.patch_size)?.clamp(-1.0, 1.0)?)
         })
     }
 }
@@ -225,7 +186,7 @@ impl WanEncoding<'_> {
         let vae = self.vae;
         on_workers(frames.device(), || {
             self.memory.begin();
-            let x = vae.patchify(&frames.contiguous()?)?;
+            let x = fold_patches(&frames.contiguous()?, vae.config.patch_size)?;
             let x = vae.encoder.forward(x, &mut self.memory)?;
             let x = vae.quant.forward(&x, self.memory.slot(), None)?;
             self.memory.end();
@@ -234,38 +195,11 @@ impl WanEncoding<'_> {
     }
 }
 
-/// 8-bit frames as a network takes them: −1 to 1, (frames, 3, height, width).
-pub fn to_pixels(
-    frames: &[crate::pipelines::RgbImage],
-    device: &candle_core::Device,
-    dtype: DType,
-) -> Result<Tensor> {
-    let Some(first) = frames.first() else {
-        bail_shape!("a clip without frames");
-    };
-    let (width, height) = (first.width as usize, first.height as usize);
-    let plane = width * height;
-    let mut values = vec![0f32; frames.len() * 3 * plane];
-    for (frame, out) in frames.iter().zip(values.chunks_exact_mut(3 * plane)) {
-        crate::vision::resample::check(frame)?;
-        if (frame.width as usize, frame.height as usize) != (width, height) {
-            bail_shape!("frames of different sizes");
-        }
-        for (i, pixel) in frame.rgb.as_chunks::<3>().0.iter().enumerate() {
-            for (channel, value) in pixel.iter().enumerate() {
-                out[channel * plane + i] = f32::from(*value) / 255.0 * 2.0 - 1.0;
-            }
-        }
-    }
-    let tensor = Tensor::from_vec(values, (frames.len(), 3, height, width), device)?;
-    Ok(tensor.to_dtype(dtype)?)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
 
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
     use crate::layers::{

@@ -1,6 +1,6 @@
 //! Resizing 8-bit pictures with the filters and the roundings of the libraries that the reference
-//! uses, so that what a network sees is the same to the last bit: Pillow's Lanczos for pictures on
-//! their way to a VAE, torchvision's bicubic for those on their way to CLIP.
+//! uses, so that what a network sees is the same to the last bit: Pillow's Lanczos or bilinear for
+//! pictures on their way to a VAE, torchvision's bicubic for those on their way to CLIP.
 //!
 //! Both work in whole numbers, one direction after the other, rounded to 8 bits in between. They
 //! differ in the precision of the weights and in the order of the directions.
@@ -17,6 +17,8 @@ const MAX_SIDE: u32 = 32_768;
 pub enum Filter {
     /// Lanczos with three lobes; weights of 22 bits (Pillow).
     Lanczos,
+    /// Between neighbours; weights of 22 bits (Pillow).
+    Bilinear,
     /// Cubic with a = −½; weights as precise as 16 bits allow (torchvision).
     Bicubic,
 }
@@ -26,6 +28,7 @@ impl Filter {
     fn support(self) -> f64 {
         match self {
             Self::Lanczos => 3.0,
+            Self::Bilinear => 1.0,
             Self::Bicubic => 2.0,
         }
     }
@@ -42,6 +45,7 @@ impl Filter {
         let x = x.abs();
         match self {
             Self::Lanczos if x < 3.0 => sinc(x) * sinc(x / 3.0),
+            Self::Bilinear if x < 1.0 => 1.0 - x,
             Self::Bicubic if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
             Self::Bicubic if x < 2.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
             _ => 0.0,
@@ -79,7 +83,7 @@ impl Taps {
             })
             .collect();
         let precision = match filter {
-            Filter::Lanczos => 22,
+            Filter::Lanczos | Filter::Bilinear => 22,
             Filter::Bicubic => {
                 let largest = weights
                     .iter()
@@ -131,7 +135,7 @@ pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> Resu
 /// The order shows, because what lies between is rounded.
 fn is_rows_last(image: &RgbImage, (width, height): (u32, u32), filter: Filter) -> bool {
     let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
-    filter == Filter::Lanczos
+    filter != Filter::Bicubic
         && height < image.height
         && 2 * lost(image.width, width) < lost(image.height, height)
 }

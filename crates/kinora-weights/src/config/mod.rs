@@ -5,6 +5,9 @@
 
 mod clip;
 mod flux;
+mod gemma;
+mod ltx;
+mod ltx2;
 mod scheduler;
 mod t5;
 mod unet;
@@ -20,13 +23,21 @@ use crate::{Error, Result, json::read_config};
 
 pub use clip::{ClipConfig, TextActivation};
 pub use flux::FluxConfig;
+pub use gemma::GemmaConfig;
+pub use ltx::{
+    LtxAudioConfig, LtxConfig, LtxDownLevel, LtxFold, LtxRope, LtxShrink, LtxUpLevel, LtxVaeConfig,
+};
+pub use ltx2::{
+    Ltx2Activation, Ltx2AudioVaeConfig, Ltx2ConnectorConfig, Ltx2ConnectorsConfig, Ltx2Finish,
+    Ltx2StageConfig, Ltx2VocoderConfig, Ltx2WideningConfig,
+};
 pub use scheduler::{SchedulerConfig, TimeShift};
 pub use t5::T5Config;
 pub(crate) use unet::ADDED_TIME_DIM;
 pub use unet::UnetConfig;
 pub use vae::VaeConfig;
-pub use video::{LatentStats, LtxAudioConfig, LtxConfig, WanConfig, WanVaeConfig};
-pub use vision::{ClipVisionConfig, ClipVisionParts, GemmaConfig};
+pub use video::{LatentStats, WanConfig, WanVaeConfig};
+pub use vision::{ClipVisionConfig, ClipVisionParts};
 
 /// Bound on every count and width in a configuration: far above any network, and small enough
 /// that no product of three of them overflows.

@@ -101,6 +101,20 @@ impl SchedulerConfig {
         }
     }
 
+    /// The schedule of LTX-Video up to 0.9.5 and of LTX-2: shifted by size, and stretched so that it
+    /// does not end too soon.
+    pub fn of_ltx() -> Self {
+        Self {
+            is_dynamic: true,
+            base_shift: Some(0.95),
+            max_shift: Some(2.05),
+            base_tokens: Some(1024),
+            max_tokens: Some(4096),
+            shift_terminal: Some(0.1),
+            ..Self::default()
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         check_sizes(&[("num_train_timesteps", self.train_timesteps)])?;
         let (base, max) = (

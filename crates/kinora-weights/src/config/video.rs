@@ -1,4 +1,4 @@
-//! The numbers of the video transformers of Wan and LTX, and of Wan's VAE.
+//! The numbers of Wan's video transformers and VAEs, and what their latents are brought to.
 
 use std::path::Path;
 
@@ -354,52 +354,6 @@ impl LatentStats {
             Err(format!(
                 "latents_mean and latents_std are not {channels} usable numbers each"
             ))
-        }
-    }
-}
-
-/// A transformer of LTX-Video or LTX-2.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LtxConfig {
-    /// Channels of a video token.
-    pub in_channels: usize,
-    /// Width of the network.
-    pub hidden: usize,
-    /// Blocks.
-    pub layers: usize,
-    /// Width of the text embeddings that attention takes.
-    pub cross_attention_dim: usize,
-    /// Width of the text embeddings before their projection; None: they come projected (2.3).
-    pub caption_channels: Option<usize>,
-    /// The sound's half; None in LTX-Video.
-    pub audio: Option<LtxAudioConfig>,
-}
-
-/// The sound's half of LTX-2.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LtxAudioConfig {
-    /// Channels of a sound token.
-    pub in_channels: usize,
-    /// Width of the network.
-    pub hidden: usize,
-    /// Whether attention is gated and prompts are modulated: version 2.3.
-    pub is_gated: bool,
-}
-
-impl LtxConfig {
-    pub(crate) fn check(&self) -> Result<(), String> {
-        check_sizes(&[
-            ("in_channels", self.in_channels),
-            ("the width of the network", self.hidden),
-            ("num_layers", self.layers),
-            ("cross_attention_dim", self.cross_attention_dim),
-        ])?;
-        match &self.audio {
-            Some(audio) => check_sizes(&[
-                ("audio_in_channels", audio.in_channels),
-                ("the width of the sound's network", audio.hidden),
-            ]),
-            None => Ok(()),
         }
     }
 }

@@ -154,36 +154,3 @@ impl ClipVisionConfig {
         ])
     }
 }
-
-/// Gemma 3's text side.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GemmaConfig {
-    /// Rows of the token table.
-    pub vocab: usize,
-    /// Width of the network.
-    pub hidden: usize,
-    /// Width inside the feed-forward layers.
-    pub intermediate: usize,
-    /// Blocks.
-    pub layers: usize,
-    /// Width of one head.
-    pub head_dim: usize,
-    /// Heads of queries.
-    pub heads: usize,
-    /// Heads of keys and values.
-    pub key_value_heads: usize,
-}
-
-impl GemmaConfig {
-    pub(crate) fn check(&self) -> Result<(), String> {
-        check_sizes(&[
-            ("vocab_size", self.vocab),
-            ("hidden_size", self.hidden),
-            ("intermediate_size", self.intermediate),
-            ("num_hidden_layers", self.layers),
-            ("head_dim", self.head_dim),
-            ("num_attention_heads", self.heads),
-            ("num_key_value_heads", self.key_value_heads),
-        ])
-    }
-}

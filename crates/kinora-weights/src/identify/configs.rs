@@ -4,7 +4,8 @@
 use super::{Kind, NameLayout, Network};
 use crate::{
     ClipConfig, ClipVisionConfig, Error, FluxConfig, GemmaConfig, LtxAudioConfig, LtxConfig,
-    Result, T5Config, TextActivation, UnetConfig, VaeConfig, WanConfig, WanVaeConfig, WeightSet,
+    LtxRope, Result, T5Config, TextActivation, UnetConfig, VaeConfig, WanConfig, WanVaeConfig,
+    WeightSet,
     config::ADDED_TIME_DIM,
     maps::{count_blocks, ldm_unet::UnetShape, ltx_vae::LtxVaeRelease},
 };
@@ -220,25 +221,53 @@ impl Shapes<'_> {
     }
 
     fn ltx(&self) -> Result<LtxConfig> {
+        // Every published one has so many; no shape of LTX-Video tells.
+        const HEADS: usize = 32;
+        let heads_of = |gate: &str| -> usize {
+            let gate = self.set.shape(&format!("transformer_blocks.0.{gate}"));
+            gate.and_then(|shape| shape.first().copied())
+                .unwrap_or(HEADS)
+        };
+        let block =
+            |name: &str, dimension| self.size(&format!("transformer_blocks.0.{name}"), dimension);
         let audio = match self.set.has("audio_proj_in.weight") {
-            true => Some(LtxAudioConfig {
-                in_channels: self.size("audio_proj_in.weight", 1)?,
-                hidden: self.size("audio_proj_in.weight", 0)?,
-                is_gated: self
-                    .set
-                    .has("transformer_blocks.0.attn1.to_gate_logits.weight"),
-            }),
+            true => {
+                let heads = heads_of("audio_attn1.to_gate_logits.weight");
+                Some(LtxAudioConfig {
+                    in_channels: self.size("audio_proj_in.weight", 1)?,
+                    heads,
+                    head_dim: self.divide(self.size("audio_proj_in.weight", 0)?, heads)?,
+                    cross_attention_dim: block("audio_attn2.to_k.weight", 1)?,
+                    is_gated: self
+                        .set
+                        .has("transformer_blocks.0.attn1.to_gate_logits.weight"),
+                    is_modulated: self
+                        .set
+                        .has("transformer_blocks.0.prompt_scale_shift_table"),
+                    gate_time_scale: 1.0,
+                    sample_rate: 16000,
+                    hop: 160,
+                    scale: 4,
+                })
+            }
             false => None,
         };
+        let heads = heads_of("attn1.to_gate_logits.weight");
+        let is_two = audio.is_some();
         Ok(LtxConfig {
             in_channels: self.size("proj_in.weight", 1)?,
-            hidden: self.size("proj_in.weight", 0)?,
+            heads,
+            head_dim: self.divide(self.size("proj_in.weight", 0)?, heads)?,
             layers: self.count("transformer_blocks."),
-            cross_attention_dim: self.size("transformer_blocks.0.attn2.to_k.weight", 1)?,
+            cross_attention_dim: block("attn2.to_k.weight", 1)?,
             caption_channels: self
                 .set
                 .shape("caption_projection.linear_1.weight")
                 .and_then(|shape| shape.get(1).copied()),
+            rope: LtxRope {
+                is_split: is_two,
+                is_double: is_two,
+            },
             audio,
         })
     }
@@ -368,6 +397,13 @@ impl Shapes<'_> {
             head_dim,
             heads: heads_of("q_proj")?,
             key_value_heads: heads_of("k_proj")?,
+            norm_eps: 1e-6,
+            query_scale: head_dim as f64,
+            window: 1024,
+            sees_all: GemmaConfig::published_pattern(self.count("layers.")),
+            rope_theta: 1_000_000.0,
+            rope_factor: 8.0,
+            rope_local_theta: 10_000.0,
         })
     }
 }

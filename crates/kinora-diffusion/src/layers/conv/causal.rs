@@ -26,6 +26,23 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct History(Option<Tensor>);
 
+impl History {
+    /// Whether no frame was seen yet.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// What stands around the pixels of a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Edges {
+    /// Nothing.
+    #[default]
+    Zeros,
+    /// The pixels on the other side of the edge, without the outermost ones.
+    Reflected,
+}
+
 /// A convolution with bias over (frames, channels, height, width).
 #[derive(Debug)]
 pub struct CausalConv3d {
@@ -39,6 +56,7 @@ pub struct CausalConv3d {
     /// Frames from one result to the next.
     time_step: usize,
     padding: Padding,
+    edges: Edges,
 }
 
 /// The weights, kept once.
@@ -100,7 +118,19 @@ impl CausalConv3d {
                 left: columns / 2,
                 right: columns / 2,
             },
+            edges: Edges::Zeros,
         })
+    }
+
+    /// The same with other edges.
+    pub fn with_edges(mut self, edges: Edges) -> Self {
+        self.edges = edges;
+        self
+    }
+
+    /// Frames that a result sees.
+    pub fn frames(&self) -> usize {
+        self.size[0]
     }
 
     /// Frames of the past that a run needs.
@@ -117,7 +147,10 @@ impl CausalConv3d {
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
         let (frames, inputs, height, width) = x.dims4()?;
+        let p = self.padding;
+        let is_room = self.edges == Edges::Zeros || (height > p.top && width > p.left);
         let fits = inputs == self.inputs
+            && is_room
             && frames > 0
             && frames.is_multiple_of(self.time_step)
             && history
@@ -204,6 +237,9 @@ impl CausalConv3d {
             geometry.pad_into(&f32s(&past)?, &mut padded[..reach * frame]);
         }
         geometry.pad_into(&f32s(x)?, &mut padded[reach * frame..][..frames * frame]);
+        if self.edges == Edges::Reflected {
+            geometry.reflect(&mut padded[..(reach + frames) * frame]);
+        }
         let residual = residual.map(Tensor::contiguous).transpose()?;
         let residual = residual.as_ref().map(f32s).transpose()?;
         let bias = f32s(&self.bias)?;
@@ -229,9 +265,12 @@ impl CausalConv3d {
             _ => x.pad_with_zeros(0, reach, 0)?,
         };
         let p = self.padding;
-        let all = all
-            .pad_with_zeros(2, p.top, p.bottom)?
-            .pad_with_zeros(3, p.left, p.right)?;
+        let all = match self.edges {
+            Edges::Zeros => all
+                .pad_with_zeros(2, p.top, p.bottom)?
+                .pad_with_zeros(3, p.left, p.right)?,
+            Edges::Reflected => reflect(&reflect(&all, 2, p.top)?, 3, p.left)?,
+        };
         let results = frames / self.time_step;
         let mut sum: Option<Tensor> = None;
         for frame in 0..self.size[0] {
@@ -259,6 +298,18 @@ impl CausalConv3d {
         let y = sum.broadcast_add(&bias.reshape((1, self.outputs, 1, 1))?)?;
         Ok(y.to_dtype(x.dtype())?)
     }
+}
+
+/// A tensor with `border` more places at both ends of a dimension, which mirror those within.
+fn reflect(x: &Tensor, dim: usize, border: usize) -> Result<Tensor> {
+    let size = x.dim(dim)? as i64;
+    let places: Vec<u32> = (-(border as i64)..size + border as i64)
+        .map(|place| {
+            let inside = place.abs();
+            inside.min(2 * (size - 1) - inside) as u32
+        })
+        .collect();
+    Ok(x.index_select(&Tensor::new(places, x.device())?, dim)?)
 }
 
 #[cfg(test)]
@@ -308,6 +359,27 @@ mod tests {
                 assert_close(&a, &b, 1e-5);
             }
         }
+    }
+
+    #[test]
+    fn edges_may_mirror_the_pixels() {
+        let (size, step) = KINDS[0];
+        let ours = conv(5, 11, size, step).with_edges(Edges::Reflected);
+        let theirs = dense(5, 11, size, step).with_edges(Edges::Reflected);
+        let x = wave(&[3, 5, 4, 9]);
+        let a = ours.forward(&x, &mut History::default(), None).unwrap();
+        let b = theirs.forward(&x, &mut History::default(), None).unwrap();
+        assert_close(&a, &b, 1e-5);
+        let zeros = conv(5, 11, size, step)
+            .forward(&x, &mut History::default(), None)
+            .unwrap();
+        let corner = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0];
+        assert_ne!(corner(&a), corner(&zeros));
+        let mirrored = reflect(&wave(&[1, 4]), 1, 1).unwrap();
+        let places = mirrored.to_vec2::<f32>().unwrap().remove(0);
+        assert_eq!((places[0], places[5]), (places[2], places[3]));
+        let thin = wave(&[1, 5, 1, 9]);
+        assert!(ours.forward(&thin, &mut History::default(), None).is_err());
     }
 
     #[test]

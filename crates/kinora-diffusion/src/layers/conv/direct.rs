@@ -72,6 +72,35 @@ impl Geometry {
         vec![0f32; channels * self.plane() + SLACK]
     }
 
+    /// Fills the borders of padded channels with the pixels as far on the other side of the edge.
+    /// The image must be larger than each border.
+    pub fn reflect(&self, planes: &mut [f32]) {
+        let (width, padding) = (self.padded_width, self.padding);
+        for_rows(planes, self.plane(), 1, |_, planes| {
+            for plane in planes.chunks_exact_mut(self.plane()) {
+                let (top, left) = (padding.top, padding.left);
+                for y in top..top + self.height {
+                    let row = &mut plane[y * width..][..width];
+                    for k in 1..=left {
+                        row[left - k] = row[left + k];
+                    }
+                    let last = left + self.width - 1;
+                    for k in 1..=padding.right {
+                        row[last + k] = row[last - k];
+                    }
+                }
+                for k in 1..=top {
+                    plane.copy_within((top + k) * width..(top + k + 1) * width, (top - k) * width);
+                }
+                let last = top + self.height - 1;
+                for k in 1..=padding.bottom {
+                    let from = (last - k) * width;
+                    plane.copy_within(from..from + width, (last + k) * width);
+                }
+            }
+        });
+    }
+
     /// Copies channels into the middle of padded ones, whose borders are zero.
     pub fn pad_into(&self, source: &[f32], planes: &mut [f32]) {
         for_rows(planes, self.plane(), 1, |first, planes| {

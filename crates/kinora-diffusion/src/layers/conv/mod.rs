@@ -1,12 +1,13 @@
 //! Convolution of pictures, alone or together with what stands next to it in a VAE: the
 //! nearest-neighbour enlargement before it, the addition of a residual after it. Frames that follow
-//! each other are in [`causal`].
+//! each other are in [`causal`], signals in [`line`].
 //!
 //! On the processor 1×1 kernels are matrix products, kernels with a step of one run in [`direct`]
 //! without an intermediate matrix, and the rest gather a row of patches at a time.
 
 mod causal;
 mod direct;
+mod line;
 mod pixels;
 
 use std::sync::OnceLock;
@@ -14,7 +15,10 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 use rayon::prelude::*;
 
-pub use self::causal::{CausalConv3d, History};
+pub use self::{
+    causal::{CausalConv3d, Edges, History},
+    line::{Conv1d, Lengthening},
+};
 use self::{
     direct::{Direct, Geometry, Stored},
     pixels::add_columns,
@@ -105,6 +109,22 @@ impl Conv2d {
         } else {
             Ok(conv)
         }
+    }
+
+    /// A kernel over several frames, (outputs, inputs, frames, kernel, kernel), as one over pictures
+    /// that hold the channels of these frames one after another.
+    pub fn load_frames(
+        weights: &Weights,
+        inputs: usize,
+        outputs: usize,
+        (frames, kernel): (usize, usize),
+        step: usize,
+        padding: Padding,
+    ) -> Result<Self> {
+        let weight = weights.get("weight", &[outputs, inputs, frames, kernel, kernel])?;
+        let weight = weight.transpose(1, 2)?.contiguous()?;
+        let weight = weight.reshape((outputs, frames * inputs, kernel, kernel))?;
+        Self::new(weight, weights.get("bias", &[outputs])?, step, padding)
     }
 
     /// A 3×3 kernel over the input enlarged to twice its size, with step 1 and padding 1.

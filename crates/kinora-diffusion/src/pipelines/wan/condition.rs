@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use crate::{
     Result,
     pipelines::RgbImage,
-    vae::{WanVae, wan::to_pixels},
+    vae::{WanVae, to_pixels},
     vision::resample::{Filter, resize},
 };
 

@@ -4,13 +4,13 @@
 use candle_core::Tensor;
 use kinora_weights::WanVaeConfig;
 
-use super::shortcut::Shortcut;
 use crate::{
     Result,
     layers::{
         Attention, CausalConv3d, ChannelNorm, Conv2d, Enlarging, History, Linear, Padding, Weights,
         attention, norm::After,
     },
+    vae::shortcut::Shortcut,
 };
 
 /// Kernels: frames, rows, columns.

@@ -1,5 +1,5 @@
-//! The way around a level of Wan 2.2's VAE: what a sampler gives up is averaged into channels, what
-//! it makes is copied from them. Nothing here is learned.
+//! The way around a level of a video VAE: what a sampler gives up is averaged into channels, what it
+//! makes is copied from them. Nothing here is learned.
 
 use candle_core::Tensor;
 
@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 /// How far a level shrinks or grows, and the channels on its far side.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shortcut {
+pub(crate) struct Shortcut {
     pub outputs: usize,
     /// Frames to one.
     pub time: usize,

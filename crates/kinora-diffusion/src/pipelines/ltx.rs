@@ -1,0 +1,589 @@
+//! Clips with LTX-Video 0.9, from text and from a given first frame: the story of a run in four
+//! stages.
+
+mod params;
+mod run;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use candle_core::{DType, Device, Tensor};
+use kinora_core::{Stage, plan::NUMERICS};
+use kinora_weights::{
+    SchedulerConfig,
+    ltx::{LtxComponent, LtxLayout, LtxParts},
+};
+
+pub use self::params::LtxParams;
+use self::run::Row;
+use super::{
+    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch,
+    checkpoint::Identity,
+    packing::{to_frames, to_tokens},
+    picture,
+};
+use crate::{
+    Error, Result,
+    denoisers::LtxDenoiser,
+    layers::{Rope, Weights},
+    noise::Generator,
+    previews::LatentPreview,
+    samplers::{Config, Options, Program, Run, schedule, spacing::linspace},
+    text::{T5Encoder, Tokenizer},
+    vae::{LtxVae, to_pixels},
+    vision::resample::{Filter, resize},
+};
+
+/// Bounds on what a request may ask, far above any use.
+const MAX_STEPS: u32 = 1000;
+const MAX_SIDE: u32 = 8192;
+const MAX_FRAMES: u32 = 4097;
+const MAX_TEXT_TOKENS: usize = 4096;
+const MAX_RATE: f64 = 1000.0;
+
+/// Noise that a decoder is told of when it only shows what latents look like.
+const PREVIEW_TIME: f32 = 0.05;
+
+/// An LTX-Video model.
+pub struct LtxPipeline {
+    parts: LtxParts,
+    device: Device,
+    dtype: DType,
+    tokenizer: Tokenizer,
+    text: T5Encoder,
+    vae: LtxVae,
+    denoiser: LtxDenoiser,
+    scheduler: Config,
+    /// Fitted when the first preview is wanted.
+    preview: OnceLock<LatentPreview>,
+    weight_bytes: u64,
+    /// Names and sizes of the weight files, for the identity of checkpoints.
+    files: String,
+}
+
+impl std::fmt::Debug for LtxPipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LtxPipeline({} on {:?})", self.files, self.device)
+    }
+}
+
+impl LtxPipeline {
+    /// Reads every weight. `on_load` is told the share that is done, 0 to 1.
+    pub fn open(
+        layout: &LtxLayout,
+        device: &Device,
+        dtype: DType,
+        on_load: &mut dyn FnMut(f32),
+    ) -> Result<Self> {
+        let parts = layout.parts.clone();
+        let total = layout.total_bytes().max(1) as f32;
+        let share = |component| layout.bytes_of(component) as f32 / total;
+        let weights = |component| -> Result<Weights> {
+            Ok(Weights::new(layout.open(component)?, device, dtype))
+        };
+        let scheduler = match layout.scheduler_path() {
+            Some(path) => Config::read(&path)?,
+            None => Config::of_flow(&SchedulerConfig::of_ltx())?,
+        };
+        if !scheduler.is_flow {
+            return Err(Error::bad_weights(
+                &layout.root,
+                "its scheduler is not one of flow times",
+            ));
+        }
+        let text = T5Encoder::load(&weights(LtxComponent::TextEncoder)?, &parts.text)?;
+        let mut done = share(LtxComponent::TextEncoder);
+        on_load(done);
+        let vae = LtxVae::load(&weights(LtxComponent::Vae)?, &parts.vae)?;
+        done += share(LtxComponent::Vae);
+        on_load(done);
+        let rest = share(LtxComponent::Transformer);
+        let denoiser = LtxDenoiser::load(
+            &weights(LtxComponent::Transformer)?,
+            &parts.transformer,
+            &mut |part| on_load(done + rest * part),
+        )?;
+        let files: Vec<String> = layout
+            .weights
+            .iter()
+            .map(|file| format!("{} {} {}", file.component, file.file, file.bytes))
+            .collect();
+        Ok(Self {
+            tokenizer: Tokenizer::open_t5(&layout.tokenizer_folder())?,
+            text,
+            vae,
+            denoiser,
+            scheduler,
+            preview: OnceLock::new(),
+            weight_bytes: layout.total_bytes(),
+            files: files.join("\n"),
+            device: device.clone(),
+            dtype,
+            parts,
+        })
+    }
+
+    /// Bytes that the weights occupy.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// Widths and heights must be multiples of it.
+    pub fn size_step(&self) -> u32 {
+        self.parts.vae.scale() as u32
+    }
+
+    /// Frames of a clip are one more than a multiple of it.
+    pub fn frame_step(&self) -> u32 {
+        self.parts.vae.time_scale() as u32
+    }
+
+    /// The configurations of its parts.
+    pub fn parts(&self) -> &LtxParts {
+        &self.parts
+    }
+
+    /// Makes the clips one after another; everything about them goes to `watch`, frames as they are
+    /// decoded.
+    ///
+    /// # Errors
+    /// A clip whose frames are unusable does not stop the others: the first such error is returned
+    /// after the last clip. Any other error ends the run at once.
+    pub fn run(
+        &mut self,
+        jobs: &[LtxParams],
+        limits: RunLimits,
+        watch: &mut dyn RunWatch,
+    ) -> Result<Vec<JobTimings>> {
+        for params in jobs {
+            self.check(params, limits)?;
+        }
+        let mut timings = vec![JobTimings::default(); jobs.len()];
+        let texts = self.encode(jobs, watch, &mut timings)?;
+        let mut rows = self.prepare(jobs, &texts, watch, &mut timings)?;
+        let mut failure = None;
+        for row in &mut rows {
+            self.denoise(row, limits, watch, &mut timings)?;
+            if !row.is_done() {
+                continue;
+            }
+            match self.decode(row, watch, &mut timings) {
+                Err(error @ Error::NotFinite { .. }) => {
+                    tracing::warn!(job = row.job, %error, "a clip is unusable");
+                    failure.get_or_insert(error);
+                }
+                result => result?,
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(timings),
+        }
+    }
+
+    fn check(&self, params: &LtxParams, limits: RunLimits) -> Result<()> {
+        let refuse = |reason: String| Err(Error::BadRequest(reason));
+        let (width, height) = (params.width, params.height);
+        let step = self.size_step();
+        if [width, height]
+            .iter()
+            .any(|side| *side == 0 || !side.is_multiple_of(step) || *side > MAX_SIDE)
+        {
+            return refuse(format!(
+                "{width} × {height} pixels; both must be multiples of {step}, up to {MAX_SIDE}"
+            ));
+        }
+        let time = self.frame_step();
+        if params.frames == 0 || params.frames % time != 1 % time || params.frames > MAX_FRAMES {
+            return refuse(format!(
+                "{} frames; they must be one more than a multiple of {time}, up to {MAX_FRAMES}",
+                params.frames
+            ));
+        }
+        if !(params.frame_rate > 0.0 && params.frame_rate <= MAX_RATE) {
+            return refuse(format!(
+                "{} frames a second; above 0, up to {MAX_RATE} are possible",
+                params.frame_rate
+            ));
+        }
+        if !(1..=MAX_STEPS).contains(&params.steps) {
+            return refuse(format!(
+                "{} steps; 1 to {MAX_STEPS} are possible",
+                params.steps
+            ));
+        }
+        if !(1..=MAX_TEXT_TOKENS).contains(&params.text_tokens) {
+            return refuse(format!(
+                "{} text tokens; 1 to {MAX_TEXT_TOKENS} are possible",
+                params.text_tokens
+            ));
+        }
+        if !params.guidance.is_finite() {
+            return refuse("guidance must be a finite number".into());
+        }
+        let shares = [
+            ("the rescaling of guidance", Some(params.guidance_rescale)),
+            ("the time of decoding", Some(params.decode_time)),
+            ("the noise of decoding", params.decode_noise),
+        ];
+        for (name, share) in shares {
+            if share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+                return refuse(format!("{name} must lie from 0 to 1"));
+            }
+        }
+        if params
+            .shift
+            .is_some_and(|shift| !(shift.is_finite() && shift > 0.0))
+        {
+            return refuse("the shift must be above 0".into());
+        }
+        let estimate = self.parts.estimate(
+            (width, height),
+            params.frames,
+            self.dtype.size_in_bytes() as u64,
+        );
+        let needed = estimate.activations.max(estimate.decode);
+        if needed > limits.memory {
+            return Err(Error::OutOfMemory {
+                needed,
+                available: limits.memory,
+            });
+        }
+        Ok(())
+    }
+
+    // ---- encode -------------------------------------------------------------------------------
+
+    /// Every distinct text of the jobs, encoded once.
+    fn encode(
+        &self,
+        jobs: &[LtxParams],
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<HashMap<(String, usize), Tensor>> {
+        let mut texts = HashMap::new();
+        for (job, params) in jobs.iter().enumerate() {
+            if watch.is_cancelled(job) {
+                continue;
+            }
+            let start = Instant::now();
+            let negative = params.active_guidance().map(|_| &params.negative_prompt);
+            let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
+            let count = wanted.len() as u32;
+            for (i, text) in (0u32..).zip(wanted) {
+                watch.stage(job, Stage::Encoding, i, count);
+                let key = (text.clone(), params.text_tokens);
+                if let Entry::Vacant(entry) = texts.entry(key) {
+                    entry.insert(self.encode_text(text, params.text_tokens)?);
+                }
+            }
+            watch.stage(job, Stage::Encoding, count, count);
+            timings[job].encoding_ms = milliseconds(start);
+        }
+        Ok(texts)
+    }
+
+    /// The embeddings of a text's real tokens, (1, tokens, width). T5 sees the padding; the blocks do
+    /// not.
+    pub(crate) fn encode_text(&self, text: &str, text_tokens: usize) -> Result<Tensor> {
+        let count = self.tokenizer.encode_within(text, text_tokens)?.len();
+        let ids = self.tokenizer.encode(text, text_tokens)?;
+        let all = self.text.forward(&[ids], None)?;
+        Ok(all.narrow(1, 0, count.max(1))?.contiguous()?)
+    }
+
+    // ---- prepare ------------------------------------------------------------------------------
+
+    /// Schedule, given frame and starting latents of each job: noise, or what an earlier attempt
+    /// left.
+    fn prepare<'a>(
+        &self,
+        jobs: &'a [LtxParams],
+        texts: &HashMap<(String, usize), Tensor>,
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<Vec<Row<'a>>> {
+        let mut rows = Vec::new();
+        for (job, params) in jobs.iter().enumerate() {
+            let text = |text: &str| texts.get(&(text.to_owned(), params.text_tokens)).cloned();
+            // A job without text was cancelled before its turn.
+            let Some(positive) = text(&params.prompt) else {
+                continue;
+            };
+            let negative = match params.active_guidance() {
+                Some(_) => text(&params.negative_prompt),
+                None => None,
+            };
+            let clock = Instant::now();
+            let mut generator = Generator::new(params.rng, params.seed);
+            let first = params
+                .first_frame
+                .as_ref()
+                .map(|image| self.encode_first(image, params, &mut generator))
+                .transpose()?;
+            timings[job].encoding_ms += milliseconds(clock);
+            let latents = self.start_latents(params, &mut generator)?;
+            let program = Arc::new(self.program(params)?);
+            let mut row = Row {
+                job,
+                params,
+                positive,
+                negative,
+                first,
+                generator,
+                run: Run::start(program, &latents, false)?,
+                identity: String::new(),
+            };
+            let latents = row.keep_first(row.run.latents())?;
+            row.run.replace_latents(latents)?;
+            row.identity = self.identify(&row)?;
+            if let Some(checkpoint) = watch.resume(job) {
+                self.resume(&mut row, &checkpoint)?;
+                timings[job].resumed_steps = row.run.done() as u32;
+            }
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    /// A given first frame as latents of the diffusion process, (1, tokens of a frame, channels),
+    /// f32: drawn from what the encoder says.
+    pub(crate) fn encode_first(
+        &self,
+        image: &RgbImage,
+        params: &LtxParams,
+        generator: &mut Generator,
+    ) -> Result<Tensor> {
+        let image = resize(image, params.width, params.height, Filter::Lanczos)?;
+        let pixels = to_pixels(&[image], &self.device, self.dtype)?;
+        let moments = self.vae.encoding().push(&pixels)?;
+        let mut noise = vec![0f32; moments.mean.elem_count()];
+        generator.fill_normal(&mut noise);
+        let noise = Tensor::from_vec(noise, moments.mean.shape(), &self.device)?;
+        to_tokens(&self.vae.scale(&moments.sample(&noise)?)?)
+    }
+
+    /// The steps of a run.
+    pub(crate) fn program(&self, params: &LtxParams) -> Result<Program> {
+        let mut config = match params.sampler {
+            Some((sampler, schedule)) => self.scheduler.choose(sampler, schedule, None)?,
+            None => self.scheduler.clone(),
+        };
+        let steps = params.steps as usize;
+        let tokens = self.token_grid(params).iter().product();
+        let mut mu = config
+            .flow
+            .is_dynamic
+            .then(|| schedule::size_shift(&config.flow, tokens));
+        if let Some(shift) = params.shift {
+            config.flow.shift = shift;
+            // A dynamic shift is a static one of eᵘ.
+            mu = mu.map(|_| shift.ln());
+        }
+        config.program(&Options {
+            mu,
+            flow_times: Some(linspace(1.0, 1.0 / steps as f64, steps)),
+            ..Options::steps(steps)
+        })
+    }
+
+    /// Latent frames, rows and columns, which are those of tokens.
+    pub(crate) fn token_grid(&self, params: &LtxParams) -> [usize; 3] {
+        let scale = self.parts.vae.scale();
+        [
+            self.vae.latent_frames(params.frames as usize),
+            params.height as usize / scale,
+            params.width as usize / scale,
+        ]
+    }
+
+    /// Where the tokens of a clip are.
+    pub(crate) fn positions(&self, params: &LtxParams) -> Result<Rope> {
+        let scale = self.parts.vae.scale() as f64;
+        let time = self.parts.vae.time_scale() as f64 / params.frame_rate;
+        let grid = self.token_grid(params);
+        self.denoiser
+            .positions(grid, [time, scale, scale], &self.device)
+    }
+
+    /// Noise, (1, tokens, channels), f32.
+    fn start_latents(&self, params: &LtxParams, generator: &mut Generator) -> Result<Tensor> {
+        let grid = self.token_grid(params);
+        let [frames, rows, columns] = grid;
+        let channels = self.parts.vae.latent_channels;
+        let tokens = frames * rows * columns;
+        if let Some(latents) = &params.latents {
+            if latents.dims() != [1, tokens, channels] {
+                return Err(Error::BadRequest(format!(
+                    "start from latents of {:?} where (1, {tokens}, {channels}) are needed",
+                    latents.dims()
+                )));
+            }
+            return Ok(latents.to_dtype(DType::F32)?.to_device(&self.device)?);
+        }
+        let noise = self.draw(params, generator)?;
+        to_tokens(&noise)
+    }
+
+    /// Standard normals for every latent of a clip, drawn channel by channel: (frames, channels,
+    /// rows, columns), f32.
+    fn draw(&self, params: &LtxParams, generator: &mut Generator) -> Result<Tensor> {
+        let [frames, rows, columns] = self.token_grid(params);
+        let channels = self.parts.vae.latent_channels;
+        let mut noise = vec![0f32; channels * frames * rows * columns];
+        generator.fill_normal(&mut noise);
+        let noise = Tensor::from_vec(noise, (channels, frames, rows, columns), &self.device)?;
+        Ok(noise.transpose(0, 1)?.contiguous()?)
+    }
+
+    /// Everything that decides what the latents become.
+    fn identify(&self, row: &Row) -> Result<String> {
+        let mut identity = Identity::new();
+        identity.add(NUMERICS.as_bytes());
+        identity.add(self.files.as_bytes());
+        identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
+        let params = row.params;
+        let sizes = (params.width, params.height, params.frames);
+        let guidance = (params.active_guidance(), params.guidance_rescale);
+        let rate = params.frame_rate;
+        identity.add(format!("{sizes:?} {guidance:?} {rate} {:?}", params.sampler).as_bytes());
+        let program = row.run.program();
+        identity.add_f32s(&program.sigmas);
+        let times: Vec<f32> = program
+            .calls
+            .iter()
+            .map(|call| call.timestep as f32)
+            .collect();
+        identity.add_f32s(&times);
+        let texts = [Some(&row.positive), row.negative.as_ref()];
+        let tensors = texts.into_iter().chain([row.first.as_ref()]);
+        for tensor in tensors.flatten() {
+            identity.add_f32s(&numbers(tensor)?);
+        }
+        // The noise itself rather than its seed: it may have been given.
+        identity.add_f32s(&numbers(row.run.latents())?);
+        identity.add(&row.generator.save());
+        Ok(identity.finish())
+    }
+
+    /// Takes over a checkpoint that was made by this very work; any other is left aside.
+    fn resume(&self, row: &mut Row, checkpoint: &Checkpoint) -> Result<()> {
+        if checkpoint.identity != row.identity || checkpoint.state.shape != row.run.latents().dims()
+        {
+            tracing::info!(
+                job = row.job,
+                "a checkpoint belongs to other work and is not used"
+            );
+            return Ok(());
+        }
+        if let Some(generator) = checkpoint.generator()? {
+            row.generator = generator;
+        }
+        row.run = Run::resume(
+            Arc::clone(row.run.program()),
+            &checkpoint.state,
+            &self.device,
+        )?;
+        Ok(())
+    }
+
+    // Denoising is in `run`.
+
+    // ---- decode -------------------------------------------------------------------------------
+
+    /// One row's latents as frames, each told as soon as it is there.
+    fn decode(
+        &self,
+        row: &mut Row,
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<()> {
+        let job = row.job;
+        let clock = Instant::now();
+        let latents = row.keep_first(row.run.latents())?;
+        picture::check("latents", &latents)?;
+        let latents = self.decoder_input(&latents, row.params, &mut row.generator)?;
+        let (count, _, height, width) = latents.dims4()?;
+        let mut decoding =
+            self.vae
+                .decoding(row.params.decode_time, (height, width), &mut row.generator)?;
+        let mut frames = picture::Frames::new(job, row.params.frames);
+        for i in 0..count {
+            watch.stage(job, Stage::Decoding, i as u32, count as u32);
+            if watch.is_cancelled(job) {
+                return Ok(());
+            }
+            let latents = latents.narrow(0, i, 1)?;
+            decoding.push(&latents, i + 1 == count, &mut |run| {
+                frames.tell(&run, watch)
+            })?;
+        }
+        frames.finish()?;
+        watch.stage(job, Stage::Decoding, count as u32, count as u32);
+        timings[job].decoding_ms = milliseconds(clock);
+        Ok(())
+    }
+
+    /// Latents as the decoder takes them, (frames, channels, rows, columns): with some noise where it
+    /// is told how much.
+    pub(crate) fn decoder_input(
+        &self,
+        latents: &Tensor,
+        params: &LtxParams,
+        generator: &mut Generator,
+    ) -> Result<Tensor> {
+        let frames = to_frames(latents, self.token_grid(params))?;
+        let mut latents = self.vae.unscale(&frames)?;
+        if self.parts.vae.is_timed {
+            let share = f64::from(params.decode_noise.unwrap_or(params.decode_time));
+            let noise = self.draw(params, generator)?;
+            latents = ((latents * (1.0 - share))? + (noise * share)?)?;
+        }
+        Ok(latents.to_dtype(self.dtype)?)
+    }
+
+    /// What shows latents as colours.
+    fn preview(&self) -> Result<&LatentPreview> {
+        if let Some(preview) = self.preview.get() {
+            return Ok(preview);
+        }
+        let channels = self.parts.vae.latent_channels;
+        let scale = self.parts.vae.scale();
+        let preview = LatentPreview::fit_with(channels, scale, &self.device, |latents| {
+            let latents = self.vae.unscale(latents)?.to_dtype(self.dtype)?;
+            let (_, _, height, width) = latents.dims4()?;
+            let mut generator = Generator::new(kinora_core::Rng::Cpu, 0);
+            let mut decoding = self
+                .vae
+                .decoding(PREVIEW_TIME, (height, width), &mut generator)?;
+            decoding.finish(&latents)
+        })?;
+        Ok(self.preview.get_or_init(|| preview))
+    }
+
+    /// Its denoiser.
+    pub(crate) fn denoiser(&self) -> &LtxDenoiser {
+        &self.denoiser
+    }
+
+    /// Its VAE.
+    pub(crate) fn vae(&self) -> &LtxVae {
+        &self.vae
+    }
+
+    /// Its text encoder and tokenizer.
+    pub(crate) fn text(&self) -> (&T5Encoder, &Tokenizer) {
+        (&self.text, &self.tokenizer)
+    }
+}
+
+fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}

@@ -1,0 +1,209 @@
+//! A clip on its way through the denoiser.
+
+use std::time::Instant;
+
+use candle_core::{DType, Tensor};
+use kinora_core::Stage;
+
+use super::{LtxParams, LtxPipeline, milliseconds};
+use crate::{
+    Result,
+    denoisers::{LtxContext, LtxDenoiser, LtxInput, LtxTime},
+    guidance::{guide, rescale},
+    layers::Rope,
+    noise::Generator,
+    pipelines::{Checkpoint, JobTimings, RunLimits, RunWatch, packing::to_frames},
+    samplers::Run,
+};
+
+/// Tokens up to which both texts of a guided step go through the network together: more fill every
+/// core and every unit of a device on their own.
+const TOGETHER: usize = 8192;
+
+/// One job.
+#[derive(Debug)]
+pub(super) struct Row<'a> {
+    /// Its place in the list of jobs.
+    pub job: usize,
+    pub params: &'a LtxParams,
+    /// (1, tokens, width) without padding
+    pub positive: Tensor,
+    pub negative: Option<Tensor>,
+    /// The first latent frame where it is given: (1, tokens of a frame, channels).
+    pub first: Option<Tensor>,
+    /// Where the noise stream stands.
+    pub generator: Generator,
+    /// Latents on their way: (1, tokens, channels).
+    pub run: Run,
+    /// Of its checkpoints.
+    pub identity: String,
+}
+
+impl Row<'_> {
+    /// Whether no call is left.
+    pub fn is_done(&self) -> bool {
+        self.run.call().is_none()
+    }
+
+    /// Latents with the first frame as it was given.
+    pub fn keep_first(&self, latents: &Tensor) -> Result<Tensor> {
+        let Some(first) = &self.first else {
+            return Ok(latents.clone());
+        };
+        let own = first.dim(1)?;
+        let rest = latents.dim(1)? - own;
+        if rest == 0 {
+            return Ok(first.clone());
+        }
+        let rest = latents.narrow(1, own, rest)?.contiguous()?;
+        Ok(Tensor::cat(&[first, &rest], 1)?)
+    }
+
+    /// The times of the frames of tokens: a given frame has no noise.
+    fn times(&self, time: f32, frames: usize) -> Vec<f32> {
+        match self.first {
+            Some(_) => (0..frames)
+                .map(|frame| if frame == 0 { 0.0 } else { time })
+                .collect(),
+            None => vec![time],
+        }
+    }
+}
+
+/// The texts of a step as keys and values.
+enum Guidance {
+    None(LtxContext),
+    /// The negative text is the second row.
+    Together(LtxContext, f32),
+    InTurn(LtxContext, LtxContext, f32),
+}
+
+impl Guidance {
+    fn prepare(denoiser: &LtxDenoiser, row: &Row, is_together: bool) -> Result<Self> {
+        let context = |texts: &[&Tensor]| denoiser.prepare_context(texts);
+        Ok(match (&row.negative, row.params.active_guidance()) {
+            (Some(negative), Some(scale)) if is_together => {
+                Self::Together(context(&[&row.positive, negative])?, scale)
+            }
+            (Some(negative), Some(scale)) => {
+                Self::InTurn(context(&[&row.positive])?, context(&[negative])?, scale)
+            }
+            _ => Self::None(context(&[&row.positive])?),
+        })
+    }
+
+    /// The velocity, guided, in f32.
+    fn predict(
+        &self,
+        denoiser: &LtxDenoiser,
+        latents: &Tensor,
+        (time, rope): (&LtxTime, &Rope),
+        share: f32,
+    ) -> Result<Tensor> {
+        let call = |latents: &Tensor, context: &LtxContext| -> Result<Tensor> {
+            let input = LtxInput {
+                latents,
+                context,
+                time,
+                rope,
+            };
+            Ok(denoiser.forward(&input)?.to_dtype(DType::F32)?)
+        };
+        let guided = |positive: Tensor, negative: Tensor, scale: f32| {
+            rescale(&guide(&positive, &negative, scale)?, &positive, share)
+        };
+        match self {
+            Self::None(context) => call(latents, context),
+            Self::Together(context, scale) => {
+                let both = call(&Tensor::cat(&[latents, latents], 0)?, context)?;
+                let row = |i| both.narrow(0, i, 1)?.contiguous();
+                guided(row(0)?, row(1)?, *scale)
+            }
+            Self::InTurn(positive, negative, scale) => {
+                let positive = call(latents, positive)?;
+                guided(positive, call(latents, negative)?, *scale)
+            }
+        }
+    }
+}
+
+impl LtxPipeline {
+    /// Takes a clip through its steps, from the first open one.
+    pub(super) fn denoise(
+        &self,
+        row: &mut Row,
+        limits: RunLimits,
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<()> {
+        let job = row.job;
+        let steps = row.run.program().calls.len() as u32;
+        if row.is_done() || watch.is_cancelled(job) {
+            return Ok(());
+        }
+        watch.stage(job, Stage::Generating, row.run.done() as u32, steps);
+        timings[job].batch = 1;
+        let grid = self.token_grid(row.params);
+        // What every step needs.
+        let clock = Instant::now();
+        let is_together = !limits.is_frugal && 2 * grid.iter().product::<usize>() <= TOGETHER;
+        let rope = self.positions(row.params)?;
+        let guidance = Guidance::prepare(&self.denoiser, row, is_together)?;
+        let times = row.run.program().calls[row.run.done()..]
+            .iter()
+            .map(|call| {
+                let times = row.times(call.timestep as f32, grid[0]);
+                self.denoiser.embed_time(&times, &self.device)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        timings[job].generating_ms += milliseconds(clock);
+        for time in &times {
+            if watch.is_cancelled(job) {
+                return Ok(());
+            }
+            let clock = Instant::now();
+            let latents = row.keep_first(&row.run.input()?)?.to_dtype(self.dtype)?;
+            let share = row.params.guidance_rescale;
+            let velocity = guidance.predict(&self.denoiser, &latents, (time, &rope), share)?;
+            let noise = row.run.draw(std::slice::from_mut(&mut row.generator))?;
+            // Where the flow would end if it went on straight.
+            let ahead = match watch.wants_preview(job) {
+                true => Some(row.run.look_ahead(&velocity)?),
+                false => None,
+            };
+            row.run.advance(&velocity, noise.as_ref())?;
+            if row.first.is_some() {
+                let kept = row.keep_first(row.run.latents())?;
+                row.run.replace_latents(kept)?;
+            }
+            self.device.synchronize()?;
+            timings[job].generating_ms += milliseconds(clock);
+            let done = row.run.done() as u32;
+            watch.stage(job, Stage::Generating, done, steps);
+            if watch.wants_checkpoint(job) {
+                let checkpoint = Checkpoint {
+                    step: done,
+                    state: row.run.state(0)?,
+                    noise: row.generator.save(),
+                    identity: row.identity.clone(),
+                };
+                watch.checkpoint(job, &checkpoint)?;
+            }
+            if let Some(ahead) = ahead {
+                self.show(row, &ahead, watch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A preview of moving frames, one for each latent frame.
+    fn show(&self, row: &Row, latents: &Tensor, watch: &mut dyn RunWatch) -> Result<()> {
+        let frames = to_frames(&row.keep_first(latents)?, self.token_grid(row.params))?;
+        let preview = self.preview()?;
+        let pictures = (0..frames.dim(0)?)
+            .map(|i| preview.render(&frames.narrow(0, i, 1)?.contiguous()?))
+            .collect::<Result<Vec<_>>>()?;
+        watch.preview_clip(row.job, pictures);
+        Ok(())
+    }
+}

@@ -1,0 +1,659 @@
+//! Clips with sound by LTX-2 and 2.3, from text and from a given first frame: the story of a run in
+//! four stages.
+
+mod params;
+mod run;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use candle_core::{DType, Device, Tensor};
+use kinora_core::{Stage, plan::NUMERICS};
+use kinora_weights::{
+    SchedulerConfig,
+    ltx2::{Ltx2Component, Ltx2Layout, Ltx2Parts},
+};
+
+pub use self::params::{Ltx2Guidance, Ltx2Params};
+pub(crate) use self::run::Both;
+use self::run::Row;
+use super::{
+    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, Sound,
+    checkpoint::Identity,
+    packing::{to_frames, to_tokens},
+    picture,
+};
+use crate::{
+    Error, Result,
+    denoisers::{Ltx2Denoiser, Ltx2Positions},
+    layers::Weights,
+    noise::Generator,
+    previews::LatentPreview,
+    samplers::{Config, Options, Program, Run, schedule, spacing::linspace},
+    text::{GemmaEncoder, Ltx2Connectors, Ltx2Text, Tokenizer},
+    vae::{LtxAudioVae, LtxVae, Vocoder, to_pixels},
+    vision::resample::{Filter, resize},
+};
+
+/// Bounds on what a request may ask, far above any use.
+const MAX_STEPS: u32 = 1000;
+const MAX_SIDE: u32 = 8192;
+const MAX_FRAMES: u32 = 4097;
+const MAX_TEXT_TOKENS: usize = 4096;
+const MAX_RATE: f64 = 1000.0;
+
+/// An LTX-2 model.
+pub struct Ltx2Pipeline {
+    parts: Ltx2Parts,
+    device: Device,
+    dtype: DType,
+    tokenizer: Tokenizer,
+    text: GemmaEncoder,
+    connectors: Ltx2Connectors,
+    vae: LtxVae,
+    audio_vae: LtxAudioVae,
+    vocoder: Vocoder,
+    denoiser: Ltx2Denoiser,
+    scheduler: Config,
+    /// Fitted when the first preview is wanted.
+    preview: OnceLock<LatentPreview>,
+    weight_bytes: u64,
+    /// Names and sizes of the weight files, for the identity of checkpoints.
+    files: String,
+}
+
+impl std::fmt::Debug for Ltx2Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ltx2Pipeline({} on {:?})", self.files, self.device)
+    }
+}
+
+impl Ltx2Pipeline {
+    /// Reads every weight. `on_load` is told the share that is done, 0 to 1.
+    pub fn open(
+        layout: &Ltx2Layout,
+        device: &Device,
+        dtype: DType,
+        on_load: &mut dyn FnMut(f32),
+    ) -> Result<Self> {
+        let parts = layout.parts.clone();
+        let total = layout.total_bytes().max(1) as f32;
+        let share = |component| layout.bytes_of(component) as f32 / total;
+        let weights = |component| -> Result<Weights> {
+            Ok(Weights::new(layout.open(component)?, device, dtype))
+        };
+        let scheduler = match layout.scheduler_path() {
+            Some(path) => Config::read(&path)?,
+            None => Config::of_flow(&SchedulerConfig::of_ltx())?,
+        };
+        if !scheduler.is_flow {
+            return Err(Error::bad_weights(
+                &layout.root,
+                "its scheduler is not one of flow times",
+            ));
+        }
+        let mut done = 0.0;
+        let own = share(Ltx2Component::TextEncoder);
+        let text = GemmaEncoder::load(
+            &weights(Ltx2Component::TextEncoder)?,
+            &parts.text,
+            &mut |part| on_load(own * part),
+        )?;
+        done += own;
+        let connectors =
+            Ltx2Connectors::load(&weights(Ltx2Component::Connectors)?, &parts.connectors)?;
+        done += share(Ltx2Component::Connectors);
+        let vae = LtxVae::load(&weights(Ltx2Component::Vae)?, &parts.vae)?;
+        done += share(Ltx2Component::Vae);
+        let audio_vae = LtxAudioVae::load(&weights(Ltx2Component::AudioVae)?, &parts.audio_vae)?;
+        done += share(Ltx2Component::AudioVae);
+        let vocoder = Vocoder::load(&weights(Ltx2Component::Vocoder)?, &parts.vocoder)?;
+        done += share(Ltx2Component::Vocoder);
+        on_load(done);
+        let rest = share(Ltx2Component::Transformer);
+        let denoiser = Ltx2Denoiser::load(
+            &weights(Ltx2Component::Transformer)?,
+            &parts.transformer,
+            &mut |part| on_load(done + rest * part),
+        )?;
+        let files: Vec<String> = layout
+            .weights
+            .iter()
+            .map(|file| format!("{} {} {}", file.component, file.file, file.bytes))
+            .collect();
+        Ok(Self {
+            tokenizer: Tokenizer::open_gemma(&layout.tokenizer_folder())?,
+            text,
+            connectors,
+            vae,
+            audio_vae,
+            vocoder,
+            denoiser,
+            scheduler,
+            preview: OnceLock::new(),
+            weight_bytes: layout.total_bytes(),
+            files: files.join("\n"),
+            device: device.clone(),
+            dtype,
+            parts,
+        })
+    }
+
+    /// Bytes that the weights occupy.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// Widths and heights must be multiples of it.
+    pub fn size_step(&self) -> u32 {
+        self.parts.vae.scale() as u32
+    }
+
+    /// Frames of a clip are one more than a multiple of it.
+    pub fn frame_step(&self) -> u32 {
+        self.parts.vae.time_scale() as u32
+    }
+
+    /// The configurations of its parts.
+    pub fn parts(&self) -> &Ltx2Parts {
+        &self.parts
+    }
+
+    /// Makes the clips one after another; everything about them goes to `watch`: the sound, then
+    /// frames as they are decoded.
+    ///
+    /// # Errors
+    /// A clip whose frames are unusable does not stop the others: the first such error is returned
+    /// after the last clip. Any other error ends the run at once.
+    pub fn run(
+        &mut self,
+        jobs: &[Ltx2Params],
+        limits: RunLimits,
+        watch: &mut dyn RunWatch,
+    ) -> Result<Vec<JobTimings>> {
+        for params in jobs {
+            self.check(params, limits)?;
+        }
+        let mut timings = vec![JobTimings::default(); jobs.len()];
+        let texts = self.encode(jobs, watch, &mut timings)?;
+        let mut rows = self.prepare(jobs, &texts, watch, &mut timings)?;
+        let mut failure = None;
+        for row in &mut rows {
+            self.denoise(row, limits, watch, &mut timings)?;
+            if !row.is_done() {
+                continue;
+            }
+            match self.decode(row, watch, &mut timings) {
+                Err(error @ Error::NotFinite { .. }) => {
+                    tracing::warn!(job = row.job, %error, "a clip is unusable");
+                    failure.get_or_insert(error);
+                }
+                result => result?,
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(timings),
+        }
+    }
+
+    fn check(&self, params: &Ltx2Params, limits: RunLimits) -> Result<()> {
+        let refuse = |reason: String| Err(Error::BadRequest(reason));
+        let (width, height) = (params.width, params.height);
+        let step = self.size_step();
+        if [width, height]
+            .iter()
+            .any(|side| *side == 0 || !side.is_multiple_of(step) || *side > MAX_SIDE)
+        {
+            return refuse(format!(
+                "{width} × {height} pixels; both must be multiples of {step}, up to {MAX_SIDE}"
+            ));
+        }
+        let time = self.frame_step();
+        if params.frames == 0 || params.frames % time != 1 % time || params.frames > MAX_FRAMES {
+            return refuse(format!(
+                "{} frames; they must be one more than a multiple of {time}, up to {MAX_FRAMES}",
+                params.frames
+            ));
+        }
+        if !(params.frame_rate > 0.0 && params.frame_rate <= MAX_RATE) {
+            return refuse(format!(
+                "{} frames a second; above 0, up to {MAX_RATE} are possible",
+                params.frame_rate
+            ));
+        }
+        if !(1..=MAX_STEPS).contains(&params.steps) {
+            return refuse(format!(
+                "{} steps; 1 to {MAX_STEPS} are possible",
+                params.steps
+            ));
+        }
+        let registers = self.parts.connectors.video.registers;
+        if !(1..=MAX_TEXT_TOKENS).contains(&params.text_tokens)
+            || !params.text_tokens.is_multiple_of(registers)
+        {
+            return refuse(format!(
+                "{} text tokens; they must be a multiple of {registers}, up to {MAX_TEXT_TOKENS}",
+                params.text_tokens
+            ));
+        }
+        for guidance in [params.guidance, params.audio_guidance] {
+            let scales = [guidance.text, guidance.blind, guidance.alone];
+            if scales.iter().any(|scale| !scale.is_finite()) {
+                return refuse("guidance must be finite numbers".into());
+            }
+            if !(0.0..=1.0).contains(&guidance.rescale) {
+                return refuse("the rescaling of guidance must lie from 0 to 1".into());
+            }
+        }
+        let layers = self.parts.transformer.layers;
+        if params.is_guided_by_blindness()
+            && (params.blind_blocks.is_empty()
+                || params.blind_blocks.iter().any(|block| *block >= layers))
+        {
+            return refuse(format!(
+                "blocks {:?} to be blind in; at least one of the {layers} is needed",
+                params.blind_blocks
+            ));
+        }
+        if params
+            .shift
+            .is_some_and(|shift| !(shift.is_finite() && shift > 0.0))
+        {
+            return refuse("the shift must be above 0".into());
+        }
+        let estimate = self.parts.estimate(
+            (width, height),
+            params.frames,
+            params.frame_rate,
+            params.text_tokens,
+            self.dtype.size_in_bytes() as u64,
+        );
+        let needed = estimate.activations.max(estimate.decode);
+        if needed > limits.memory {
+            return Err(Error::OutOfMemory {
+                needed,
+                available: limits.memory,
+            });
+        }
+        Ok(())
+    }
+
+    // ---- encode -------------------------------------------------------------------------------
+
+    /// Every distinct text of the jobs, encoded once.
+    fn encode(
+        &self,
+        jobs: &[Ltx2Params],
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<HashMap<(String, usize), Ltx2Text>> {
+        let mut texts = HashMap::new();
+        for (job, params) in jobs.iter().enumerate() {
+            if watch.is_cancelled(job) {
+                continue;
+            }
+            let start = Instant::now();
+            let negative = params
+                .is_guided_by_text()
+                .then_some(&params.negative_prompt);
+            let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
+            let count = wanted.len() as u32;
+            for (i, text) in (0u32..).zip(wanted) {
+                watch.stage(job, Stage::Encoding, i, count);
+                let key = (text.clone(), params.text_tokens);
+                if let Entry::Vacant(entry) = texts.entry(key) {
+                    entry.insert(self.encode_text(text, params.text_tokens)?);
+                }
+            }
+            watch.stage(job, Stage::Encoding, count, count);
+            timings[job].encoding_ms = milliseconds(start);
+        }
+        Ok(texts)
+    }
+
+    /// A text for the picture and for the sound.
+    pub(crate) fn encode_text(&self, text: &str, text_tokens: usize) -> Result<Ltx2Text> {
+        let states = self.read_text(text, text_tokens)?;
+        self.connectors.forward(&states, text_tokens)
+    }
+
+    /// What every layer of the text encoder says of a text's real tokens.
+    pub(crate) fn read_text(&self, text: &str, text_tokens: usize) -> Result<Vec<Tensor>> {
+        let ids = self.tokenizer.encode_cut(text.trim(), text_tokens)?;
+        // Padding stands before the tokens.
+        self.text.forward(&ids, text_tokens - ids.len())
+    }
+
+    // ---- prepare ------------------------------------------------------------------------------
+
+    /// Schedule, given frame and starting latents of each job: noise, or what an earlier attempt
+    /// left.
+    fn prepare<'a>(
+        &self,
+        jobs: &'a [Ltx2Params],
+        texts: &HashMap<(String, usize), Ltx2Text>,
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<Vec<Row<'a>>> {
+        let mut rows = Vec::new();
+        for (job, params) in jobs.iter().enumerate() {
+            let text = |text: &str| texts.get(&(text.to_owned(), params.text_tokens)).cloned();
+            // A job without text was cancelled before its turn.
+            let Some(positive) = text(&params.prompt) else {
+                continue;
+            };
+            let negative = match params.is_guided_by_text() {
+                true => text(&params.negative_prompt),
+                false => None,
+            };
+            let clock = Instant::now();
+            let mut generator = Generator::new(params.rng, params.seed);
+            let first = params
+                .first_frame
+                .as_ref()
+                .map(|image| self.encode_first(image, params))
+                .transpose()?;
+            timings[job].encoding_ms += milliseconds(clock);
+            let latents = self.start_latents(params, &mut generator)?;
+            let program = Arc::new(self.program(params)?);
+            let mut row = Row {
+                job,
+                params,
+                positive,
+                negative,
+                first,
+                generator,
+                shapes: [latents.video.dims3()?, latents.audio.dims3()?]
+                    .map(|(_, tokens, channels)| (tokens, channels)),
+                run: Run::start(program, &latents.join()?, false)?,
+                identity: String::new(),
+            };
+            let latents = row.split(row.run.latents())?.join()?;
+            row.run.replace_latents(latents)?;
+            row.identity = self.identify(&row)?;
+            if let Some(checkpoint) = watch.resume(job) {
+                self.resume(&mut row, &checkpoint)?;
+                timings[job].resumed_steps = row.run.done() as u32;
+            }
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    /// A given first frame as latents of the diffusion process, (1, tokens of a frame, channels),
+    /// f32: the mean of what the encoder says.
+    pub(crate) fn encode_first(&self, image: &RgbImage, params: &Ltx2Params) -> Result<Tensor> {
+        let image = resize(image, params.width, params.height, Filter::Bilinear)?;
+        let pixels = to_pixels(&[image], &self.device, self.dtype)?;
+        let moments = self.vae.encoding().push(&pixels)?;
+        to_tokens(&self.vae.scale(&moments.mean.to_dtype(DType::F32)?)?)
+    }
+
+    /// The steps of a run.
+    pub(crate) fn program(&self, params: &Ltx2Params) -> Result<Program> {
+        let mut config = match params.sampler {
+            Some((sampler, schedule)) => self.scheduler.choose(sampler, schedule, None)?,
+            None => self.scheduler.clone(),
+        };
+        let steps = params.steps as usize;
+        let tokens = self.token_grid(params).iter().product();
+        let mut mu = config
+            .flow
+            .is_dynamic
+            .then(|| schedule::size_shift(&config.flow, tokens));
+        if let Some(shift) = params.shift {
+            config.flow.shift = shift;
+            // A dynamic shift is a static one of eᵘ.
+            mu = mu.map(|_| shift.ln());
+        }
+        config.program(&Options {
+            mu,
+            flow_times: Some(linspace(1.0, 1.0 / steps as f64, steps)),
+            ..Options::steps(steps)
+        })
+    }
+
+    /// Latent frames, rows and columns, which are those of tokens.
+    pub(crate) fn token_grid(&self, params: &Ltx2Params) -> [usize; 3] {
+        let scale = self.parts.vae.scale();
+        [
+            self.vae.latent_frames(params.frames as usize),
+            params.height as usize / scale,
+            params.width as usize / scale,
+        ]
+    }
+
+    /// Tokens of the sound.
+    pub(crate) fn audio_tokens(&self, params: &Ltx2Params) -> usize {
+        self.parts
+            .audio
+            .tokens(params.frames, params.frame_rate)
+            .max(1)
+    }
+
+    /// Where the tokens of a clip are.
+    pub(crate) fn positions(&self, params: &Ltx2Params) -> Result<Ltx2Positions> {
+        self.denoiser.positions(
+            self.token_grid(params),
+            params.frame_rate,
+            self.audio_tokens(params),
+            &self.device,
+        )
+    }
+
+    /// Whether attention between picture and sound goes by the step's time.
+    pub(crate) fn is_crossed(&self, params: &Ltx2Params) -> bool {
+        params.is_crossed.unwrap_or(self.parts.is_23())
+    }
+
+    /// Noise of picture and sound, f32.
+    fn start_latents(&self, params: &Ltx2Params, generator: &mut Generator) -> Result<Both> {
+        let [frames, rows, columns] = self.token_grid(params);
+        let channels = self.parts.vae.latent_channels;
+        let video = match &params.latents {
+            Some(latents) => self.take(latents, [1, frames * rows * columns, channels])?,
+            None => {
+                let shape = (channels, frames, rows, columns);
+                let mut noise = vec![0f32; channels * frames * rows * columns];
+                generator.fill_normal(&mut noise);
+                let noise = Tensor::from_vec(noise, shape, &self.device)?;
+                to_tokens(&noise.transpose(0, 1)?.contiguous()?)?
+            }
+        };
+        let tokens = self.audio_tokens(params);
+        let (channels, bins) = (
+            self.parts.audio_vae.latent_channels,
+            self.parts.audio_vae.latent_bins(),
+        );
+        let audio = match &params.audio_latents {
+            Some(latents) => self.take(latents, [1, tokens, channels * bins])?,
+            None => {
+                let mut noise = vec![0f32; channels * tokens * bins];
+                generator.fill_normal(&mut noise);
+                let noise = Tensor::from_vec(noise, (1, channels, tokens, bins), &self.device)?;
+                noise
+                    .transpose(1, 2)?
+                    .contiguous()?
+                    .reshape((1, tokens, channels * bins))?
+            }
+        };
+        Ok(Both { video, audio })
+    }
+
+    /// Given latents, checked.
+    fn take(&self, latents: &Tensor, shape: [usize; 3]) -> Result<Tensor> {
+        if latents.dims() != shape {
+            return Err(Error::BadRequest(format!(
+                "start from latents of {:?} where {shape:?} are needed",
+                latents.dims()
+            )));
+        }
+        Ok(latents.to_dtype(DType::F32)?.to_device(&self.device)?)
+    }
+
+    /// Everything that decides what the latents become.
+    fn identify(&self, row: &Row) -> Result<String> {
+        let mut identity = Identity::new();
+        identity.add(NUMERICS.as_bytes());
+        identity.add(self.files.as_bytes());
+        identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
+        let params = row.params;
+        let sizes = (params.width, params.height, params.frames);
+        let guidance = (
+            params.guidance,
+            params.audio_guidance,
+            &params.blind_blocks,
+            self.is_crossed(params),
+        );
+        let rate = params.frame_rate;
+        identity.add(format!("{sizes:?} {guidance:?} {rate} {:?}", params.sampler).as_bytes());
+        let program = row.run.program();
+        identity.add_f32s(&program.sigmas);
+        let times: Vec<f32> = program
+            .calls
+            .iter()
+            .map(|call| call.timestep as f32)
+            .collect();
+        identity.add_f32s(&times);
+        let texts = [Some(&row.positive), row.negative.as_ref()];
+        let texts = texts
+            .into_iter()
+            .flatten()
+            .flat_map(|text| [&text.video, &text.audio]);
+        for tensor in texts.chain(row.first.as_ref()) {
+            identity.add_f32s(&numbers(tensor)?);
+        }
+        // The noise itself rather than its seed: it may have been given.
+        identity.add_f32s(&numbers(row.run.latents())?);
+        identity.add(&row.generator.save());
+        Ok(identity.finish())
+    }
+
+    /// Takes over a checkpoint that was made by this very work; any other is left aside.
+    fn resume(&self, row: &mut Row, checkpoint: &Checkpoint) -> Result<()> {
+        if checkpoint.identity != row.identity || checkpoint.state.shape != row.run.latents().dims()
+        {
+            tracing::info!(
+                job = row.job,
+                "a checkpoint belongs to other work and is not used"
+            );
+            return Ok(());
+        }
+        if let Some(generator) = checkpoint.generator()? {
+            row.generator = generator;
+        }
+        row.run = Run::resume(
+            Arc::clone(row.run.program()),
+            &checkpoint.state,
+            &self.device,
+        )?;
+        Ok(())
+    }
+
+    // Denoising is in `run`.
+
+    // ---- decode -------------------------------------------------------------------------------
+
+    /// One row's latents as sound, then as frames, each told as soon as it is there.
+    fn decode(
+        &self,
+        row: &mut Row,
+        watch: &mut dyn RunWatch,
+        timings: &mut [JobTimings],
+    ) -> Result<()> {
+        let job = row.job;
+        let clock = Instant::now();
+        let latents = row.split(row.run.latents())?;
+        picture::check("latents", &latents.video)?;
+        picture::check("latents", &latents.audio)?;
+        let frames = to_frames(&latents.video, self.token_grid(row.params))?;
+        let frames = self.vae.unscale(&frames)?.to_dtype(self.dtype)?;
+        let (count, _, height, width) = frames.dims4()?;
+        watch.stage(job, Stage::Decoding, 0, count as u32);
+        if watch.is_cancelled(job) {
+            return Ok(());
+        }
+        let samples = self.decode_sound(&latents.audio)?;
+        watch.sound(job, self.to_sound(&samples)?)?;
+        let mut decoding = self
+            .vae
+            .decoding(0.0, (height, width), &mut row.generator)?;
+        let mut told = picture::Frames::new(job, row.params.frames);
+        for i in 0..count {
+            watch.stage(job, Stage::Decoding, i as u32, count as u32);
+            if watch.is_cancelled(job) {
+                return Ok(());
+            }
+            let latents = frames.narrow(0, i, 1)?;
+            decoding.push(&latents, i + 1 == count, &mut |run| told.tell(&run, watch))?;
+        }
+        told.finish()?;
+        watch.stage(job, Stage::Decoding, count as u32, count as u32);
+        timings[job].decoding_ms = milliseconds(clock);
+        Ok(())
+    }
+
+    /// The samples of a sound's latents, (1, tokens, channels) → (1, channels, samples).
+    pub(crate) fn decode_sound(&self, latents: &Tensor) -> Result<Tensor> {
+        let latents = self.audio_vae.unscale(latents)?.to_dtype(self.dtype)?;
+        self.vocoder.forward(&self.audio_vae.decode(&latents)?)
+    }
+
+    fn to_sound(&self, samples: &Tensor) -> Result<Sound> {
+        let channels = samples.squeeze(0)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        if channels.iter().flatten().any(|sample| !sample.is_finite()) {
+            return Err(Error::NotFinite {
+                stage: "sound",
+                fault: "not finite",
+            });
+        }
+        Ok(Sound {
+            sample_rate: self.vocoder.sample_rate(),
+            channels,
+        })
+    }
+
+    /// What shows latents as colours.
+    fn preview(&self) -> Result<&LatentPreview> {
+        if let Some(preview) = self.preview.get() {
+            return Ok(preview);
+        }
+        let channels = self.parts.vae.latent_channels;
+        let scale = self.parts.vae.scale();
+        let preview = LatentPreview::fit_with(channels, scale, &self.device, |latents| {
+            let latents = self.vae.unscale(latents)?.to_dtype(self.dtype)?;
+            let (_, _, height, width) = latents.dims4()?;
+            let mut generator = Generator::new(kinora_core::Rng::Cpu, 0);
+            let mut decoding = self.vae.decoding(0.0, (height, width), &mut generator)?;
+            decoding.finish(&latents)
+        })?;
+        Ok(self.preview.get_or_init(|| preview))
+    }
+
+    /// Its denoiser.
+    pub(crate) fn denoiser(&self) -> &Ltx2Denoiser {
+        &self.denoiser
+    }
+
+    /// Its VAEs and what makes samples.
+    pub(crate) fn codecs(&self) -> (&LtxVae, &LtxAudioVae, &Vocoder) {
+        (&self.vae, &self.audio_vae, &self.vocoder)
+    }
+
+    /// Its connectors and tokenizer.
+    pub(crate) fn text(&self) -> (&Ltx2Connectors, &Tokenizer) {
+        (&self.connectors, &self.tokenizer)
+    }
+}
+
+fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}

@@ -1,0 +1,107 @@
+//! The authors' files of LTX-Video and LTX-2 at their true sizes, with the text encoder beside them:
+//! every component is found, at the names and shapes of the reference's own state dict. The files
+//! are sparse: only their headers exist.
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{
+    recorded::{Manifests, Table, read, unfold},
+    write_sparse,
+};
+use kinora_weights::{
+    WeightSet,
+    ltx::{LtxComponent, detect_ltx, is_ltx},
+    ltx2::{Ltx2Component, detect_ltx2, is_ltx2},
+};
+
+fn names_and_shapes(set: &WeightSet) -> Table {
+    set.tensors()
+        .map(|(name, view)| (name.to_owned(), view.shape.clone()))
+        .collect()
+}
+
+/// A published file, its text encoder, and an empty tokenizer, whose content is not looked at.
+fn write(manifests: &Manifests, root: &Path, file: &str, text: &str, tokenizer: &str) {
+    for (name, file) in [("model.safetensors", file), ("text.safetensors", text)] {
+        let stored = unfold(&manifests.files[file].stored).into_iter().collect();
+        write_sparse(&root.join(name), stored);
+    }
+    fs::create_dir(root.join("tokenizer")).unwrap();
+    fs::write(root.join("tokenizer").join(tokenizer), "{}").unwrap();
+}
+
+#[test]
+fn ltx_video_in_one_file() {
+    let manifests: Manifests = read("manifests.json.gz");
+    for (file, variant, transformer, vae) in [
+        ("ltx_2b_090", "2b-0.9.0", "ltx_2b", "vae_ltx"),
+        ("ltx_2b_091", "2b-0.9.1", "ltx_2b", "vae_ltx_091"),
+        ("ltx_2b_095", "2b-0.9.5", "ltx_2b", "vae_ltx_095"),
+        ("ltx_13b_097", "13b-0.9.5", "ltx_13b", "vae_ltx_095"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        write(&manifests, root, file, "t5_xxl", "spiece.model");
+        for place in [root.to_owned(), root.join("model.safetensors")] {
+            assert!(is_ltx(&place) && !is_ltx2(&place));
+            let layout = detect_ltx(&place).unwrap();
+            assert_eq!(layout.variant, variant);
+            assert_eq!(layout.scheduler_path(), None);
+            for (component, network) in [
+                (LtxComponent::Transformer, transformer),
+                (LtxComponent::Vae, vae),
+                (LtxComponent::TextEncoder, "t5_xxl"),
+            ] {
+                let ours = names_and_shapes(&layout.open(component).unwrap());
+                assert_eq!(ours, unfold(&manifests.networks[network]), "{network}");
+            }
+            let files: Vec<_> = layout.weights.iter().map(|file| &file.file).collect();
+            assert_eq!(files, ["model.safetensors", "text.safetensors"]);
+        }
+        assert!(detect_ltx2(&root.join("model.safetensors")).is_err());
+    }
+}
+
+#[test]
+fn ltx_2_in_one_file() {
+    let manifests: Manifests = read("manifests.json.gz");
+    for (file, variant, connectors, vocoder) in [
+        ("ltx2", "2.0", "ltx2_connectors", "ltx2_vocoder"),
+        ("ltx23", "2.3", "ltx23_connectors", "ltx23_vocoder"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        write(&manifests, root, file, "gemma3_12b", "tokenizer.json");
+        assert!(is_ltx2(root) && !is_ltx(root));
+        let layout = detect_ltx2(root).unwrap();
+        assert_eq!(layout.variant, variant);
+        assert_eq!(layout.parts.vae.is_decoder_mirrored, variant == "2.0");
+        for (component, network) in [
+            (Ltx2Component::Transformer, file),
+            (Ltx2Component::Vae, "vae_ltx2"),
+            (Ltx2Component::TextEncoder, "gemma3_12b"),
+            (Ltx2Component::Connectors, connectors),
+            (Ltx2Component::AudioVae, "vae_ltx2_audio"),
+            (Ltx2Component::Vocoder, vocoder),
+        ] {
+            let ours = names_and_shapes(&layout.open(component).unwrap());
+            assert_eq!(ours, unfold(&manifests.networks[network]), "{network}");
+        }
+        assert!(detect_ltx(&root.join("model.safetensors")).is_err());
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let manifests: Manifests = read("manifests.json.gz");
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write(&manifests, root, "ltx_2b_095", "t5_xxl", "spiece.model");
+    fs::remove_file(root.join("text.safetensors")).unwrap();
+    let error = detect_ltx(root).unwrap_err().to_string();
+    assert!(error.contains("T5"), "{error}");
+    fs::remove_file(root.join("model.safetensors")).unwrap();
+    assert!(!is_ltx(root) && detect_ltx(root).is_err());
+}
