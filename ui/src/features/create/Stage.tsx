@@ -1,10 +1,10 @@
 // The picture in the making, large, or the one that was made.
 import { Copy, Info, Maximize2, Repeat2, X } from 'lucide-react';
-import type { ReactNode } from 'react';
+import { useEffect, type ReactNode } from 'react';
 import { toast } from 'sonner';
 
 import { useCommand } from '@/api/client';
-import { assetUrl, previewUrl } from '@/api/media';
+import { assetUrl, previewUrl, thumbnailUrl } from '@/api/media';
 import { useProgress } from '@/api/progress';
 import { useAsset, useModels } from '@/api/queries';
 import { settingsOf } from '@/api/settings-of';
@@ -13,6 +13,7 @@ import { FailureReport } from '@/components/domain/FailureReport';
 import { JobProgress } from '@/components/domain/JobProgress';
 import { describeWait } from '@/components/domain/job-text';
 import { CreateIcon } from '@/components/icons';
+import { Player } from '@/components/player/Player';
 import { toastError } from '@/components/toast';
 import { Button, IconButton } from '@/components/ui/Button';
 import { EmptyState, Skeleton } from '@/components/ui/Feedback';
@@ -20,6 +21,7 @@ import { copyText } from '@/lib/clipboard';
 import { loadSettings, updateDraft } from '@/lib/draft';
 import { formatDuration } from '@/lib/format';
 import { useOverlay } from '@/lib/overlay';
+import { stagedStore } from './staged';
 
 /** Small pictures are shown larger, but not so large that they only blur. */
 const LARGEST_ZOOM = 3;
@@ -104,6 +106,11 @@ function RunningStage({ job }: { job: Job }) {
 export function AssetStage({ id }: { id: string }) {
   const { data: asset } = useAsset(id);
   const { openAsset } = useOverlay();
+  const staged = asset?.kind === 'image' && asset.trashed_at === null ? `asset:${asset.id}` : null;
+  useEffect(() => {
+    stagedStore.set(staged);
+    return () => stagedStore.set(null);
+  }, [staged]);
   if (!asset) return <Skeleton className="m-4 flex-1" />;
   const { plan, timings } = asset.recipe;
   const seconds = timings
@@ -117,22 +124,35 @@ export function AssetStage({ id }: { id: string }) {
   return (
     <>
       <div className="min-h-0 flex-1 p-4">
-        <Frame width={asset.width} height={asset.height}>
-          <button
-            type="button"
-            aria-label="Open the picture"
-            className="block size-full cursor-zoom-in"
-            onClick={() => openAsset(asset.id)}
-          >
-            <img
-              key={asset.id}
-              src={assetUrl(asset.id)}
-              alt={plan.prompt}
-              className="animate-appear size-full"
-              draggable={false}
-            />
-          </button>
-        </Frame>
+        {asset.clip ? (
+          <Player
+            key={asset.id}
+            src={assetUrl(asset.id)}
+            poster={thumbnailUrl(asset.id, 512)}
+            label={plan.prompt}
+            format={asset.format}
+            width={asset.width}
+            height={asset.height}
+            clip={asset.clip}
+          />
+        ) : (
+          <Frame width={asset.width} height={asset.height}>
+            <button
+              type="button"
+              aria-label="Open the picture"
+              className="block size-full cursor-zoom-in"
+              onClick={() => openAsset(asset.id)}
+            >
+              <img
+                key={asset.id}
+                src={assetUrl(asset.id)}
+                alt={plan.prompt}
+                className="animate-appear size-full"
+                draggable={false}
+              />
+            </button>
+          </Frame>
+        )}
       </div>
       <Bar>
         <p className="text-ink-2 tnum min-w-0 flex-1 truncate text-sm">
@@ -159,7 +179,11 @@ export function AssetStage({ id }: { id: string }) {
           <Repeat2 size={16} aria-hidden="true" />
         </IconButton>
         {asset.job && <JobLink id={asset.job} />}
-        <IconButton size="sm" label="Open the picture" onClick={() => openAsset(asset.id)}>
+        <IconButton
+          size="sm"
+          label={asset.clip ? 'Open the clip' : 'Open the picture'}
+          onClick={() => openAsset(asset.id)}
+        >
           <Maximize2 size={15} aria-hidden="true" />
         </IconButton>
       </Bar>
