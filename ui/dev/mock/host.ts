@@ -5,7 +5,7 @@ import { MockBackend } from './backend';
 import clip from './clip.mp4?url';
 import { paint } from './picture';
 
-export type { ConnectionStatus, FileDrop, Host, HostListener } from '@/api/host/types';
+export type { ConnectionStatus, FileDrop, Host, HostListener, KeptInput } from '@/api/host/types';
 
 const query = new URLSearchParams(globalThis.location?.search ?? '');
 const isTest = import.meta.env.MODE === 'test';
@@ -40,6 +40,8 @@ function picture(path: string): string {
       revision / job.plan.steps,
     );
   }
+  // What was handed in has a digest and no seed; any picture stands for it.
+  if (kind === 'inputs') return paint(Number.parseInt((id ?? '0').slice(0, 6), 16), 256, 192);
   const asset = backend.findAsset(id ?? '');
   if (asset?.kind === 'video' && kind === 'assets') return clip;
   return asset ? paint(Number(asset.recipe.plan.seed), asset.width, asset.height) : '';
@@ -49,6 +51,7 @@ export const host: Host = {
   ...httpHost,
   call: (name, input) => backend.call(name, input),
   readMetadata: async (file) => backend.readMetadata(file.name),
+  keepInput: async (file) => backend.keepInput(file),
   mediaUrl: picture,
   connect: (listener) => {
     listener.onStatus('open');

@@ -1,10 +1,18 @@
 // The rest of the scripted studio: the machine, models, sessions, settings, disk space, dropped files.
-import type { Session, Settings } from '@/api/types';
+import type { LoraInfo, Session, Settings } from '@/api/types';
 import { MODELS, PROMPTS } from './data';
 import { MockPictures } from './pictures';
 import { type Fields, refuse } from './state';
 
 export class MockRooms extends MockPictures {
+  /** Pictures that were handed in. */
+  readonly kept: Blob[] = [];
+  loras: LoraInfo[] = [
+    { name: 'ink-wash', base: 'flux', bytes: 38e6, ranks: [16], tensors: 304, fault: null },
+    { name: 'styles/neon', base: 'flux', bytes: 76e6, ranks: [32], tensors: 304, fault: null },
+    { name: 'torn', base: null, bytes: 12, ranks: [], tensors: 0, fault: 'its header is cut' },
+  ];
+
   system_info() {
     const t = Date.now() / 1000;
     const isBusy = [...this.jobs.values()].some((job) => job.state === 'running');
@@ -71,6 +79,37 @@ export class MockRooms extends MockPictures {
           rank.indexOf(line.level) >= least &&
           (!wanted || `${line.target} ${line.message}`.toLowerCase().includes(wanted)),
       ),
+    };
+  }
+
+  keepInput(file: Blob) {
+    const name = file instanceof File ? file.name : 'mask.png';
+    if (!/\.(png|jpe?g|webp)$/i.test(name))
+      refuse('unsupported_file', `${name} is not a picture that Kinora reads.`, 'Use a PNG.');
+    this.kept.push(file);
+    return {
+      reference: `input:${this.kept.length.toString(16).padStart(64, '0')}`,
+      width: 256,
+      height: 192,
+      bytes: file.size,
+    };
+  }
+
+  loras_list() {
+    return { folder: '/home/ada/models/loras', loras: this.loras };
+  }
+  loras_check({ name }: Fields) {
+    const lora = this.loras.find((candidate) => candidate.name === name);
+    if (!lora) refuse('not_found', `there is no LoRA file ${String(name)}`, 'See the list.');
+    return {
+      base: lora.base,
+      kinds: ['LoRA'],
+      ranks: lora.ranks,
+      tensors: lora.tensors,
+      applied: lora.tensors - 2,
+      ignored: 0,
+      unmatched: [{ key: 'lora_te_extra', reason: 'the model has no such part' }],
+      unmatched_count: 2,
     };
   }
 
@@ -216,6 +255,8 @@ export class MockRooms extends MockPictures {
         `${name} is not a picture that Kinora reads.`,
         'Drop a PNG, JPEG or WebP file.',
       );
+    if (/plain/.test(name))
+      return { source: 'none', request: null, recipe: null, raw: {}, notes: [] };
     return {
       source: 'a1111',
       request: { prompt: PROMPTS[4], seed: 1234567, steps: 8, width: 320, height: 192 },

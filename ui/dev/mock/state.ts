@@ -67,6 +67,7 @@ export class MockState {
     default_copies: 1,
     output_template: '{date}/{prompt(50)}-{seed}',
     format: 'png',
+    clip_format: 'mp4',
     max_log_entries: 2000,
     trash_days: 30,
   };

@@ -34,6 +34,24 @@ export function useModels() {
   return useQuery({ queryKey: keys.models(), queryFn: () => call('models_list', {}) });
 }
 
+/** The files of adapters. People add some while the app is open, so each look is a new one. */
+export function useLoras(isWanted = true) {
+  return useQuery({
+    queryKey: keys.loras(),
+    queryFn: () => call('loras_list', {}),
+    enabled: isWanted,
+    staleTime: 0,
+  });
+}
+
+/** What of an adapter's file fits a model. */
+export function useLoraCheck(model: string, name: string) {
+  return useQuery({
+    queryKey: keys.loraCheck(model, name),
+    queryFn: () => call('loras_check', { model, name }),
+  });
+}
+
 /** The model of that name, or the one that a request without a model gets. */
 export function useModel(id: string | null | undefined): Model | undefined {
   const { data } = useModels();

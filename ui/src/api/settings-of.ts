@@ -1,6 +1,8 @@
 // A picture's or job's plan as settings that a form understands.
 import type { Plan } from './types';
 
+const input = (sha256: string | undefined) => (sha256 ? `input:${sha256}` : null);
+
 /** With its choices, where its words were drawn: the same seed draws the same ones again. */
 export function settingsOf(plan: Plan): Record<string, unknown> {
   const { template } = plan;
@@ -18,5 +20,12 @@ export function settingsOf(plan: Plan): Record<string, unknown> {
     rng: plan.rng,
     sampler: plan.sampler,
     schedule: plan.schedule,
+    image: input(plan.source?.image.sha256),
+    mask: input(plan.source?.mask?.sha256),
+    strength: plan.source?.strength ?? null,
+    loras: (plan.loras ?? []).map(({ name, weight }) => ({ name, weight })),
+    video: plan.video
+      ? { ...plan.video, end_image: input(plan.source?.end_image?.sha256) }
+      : undefined,
   };
 }

@@ -2,7 +2,27 @@
 // Only what the user chose is set; everything else is the model's default.
 import { createStoredStore } from './store';
 
-/** The members of a request that the form holds. Seeds may be decimal strings beyond 2^53. */
+/** An adapter file that is wanted, by its name in the folder of LoRA files. */
+export interface DraftLora {
+  name: string;
+  weight: number;
+}
+
+/** What only clips have. */
+export interface DraftVideo {
+  frames: number | null;
+  seconds: number | null;
+  fps: number | null;
+  end_image: string | null;
+  cfg_2: number | null;
+  low_share: number | null;
+  shift: number | null;
+}
+
+/**
+ * The members of a request that the form holds. Seeds may be decimal strings beyond 2^53. Pictures
+ * are references: `asset:` with the id of a result, `input:` with the digest of a file.
+ */
 export interface Draft {
   prompt: string;
   negative_prompt: string;
@@ -22,7 +42,22 @@ export interface Draft {
   output_name: string | null;
   format: string | null;
   session: string | null;
+  image: string | null;
+  mask: string | null;
+  strength: number | null;
+  loras: DraftLora[];
+  video: DraftVideo;
 }
+
+export const emptyVideo: DraftVideo = {
+  frames: null,
+  seconds: null,
+  fps: null,
+  end_image: null,
+  cfg_2: null,
+  low_share: null,
+  shift: null,
+};
 
 export const emptyDraft: Draft = {
   prompt: '',
@@ -42,10 +77,33 @@ export const emptyDraft: Draft = {
   output_name: null,
   format: null,
   session: null,
+  image: null,
+  mask: null,
+  strength: null,
+  loras: [],
+  video: emptyVideo,
 };
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
+
+function readLoras(stored: unknown): DraftLora[] {
+  if (!Array.isArray(stored)) return [];
+  return stored.flatMap((item) => {
+    if (!isObject(item) || typeof item.name !== 'string' || !item.name) return [];
+    return [{ name: item.name, weight: typeof item.weight === 'number' ? item.weight : 1 }];
+  });
+}
+
+function readVideo(stored: unknown): DraftVideo {
+  if (!isObject(stored)) return emptyVideo;
+  const video: Record<string, unknown> = { ...emptyVideo };
+  for (const key of Object.keys(emptyVideo)) {
+    if (typeof stored[key] === (key === 'end_image' ? 'string' : 'number'))
+      video[key] = stored[key];
+  }
+  return video as unknown as DraftVideo;
+}
 
 /** A draft from anything that has members of that name and kind. */
 export function readDraft(stored: unknown): Draft {
@@ -53,6 +111,14 @@ export function readDraft(stored: unknown): Draft {
   const draft: Record<string, unknown> = { ...emptyDraft };
   for (const key of Object.keys(emptyDraft)) {
     const value = stored[key];
+    if (key === 'loras') {
+      draft.loras = readLoras(value);
+      continue;
+    }
+    if (key === 'video') {
+      draft.video = readVideo(value);
+      continue;
+    }
     const isText = key === 'prompt' || key === 'negative_prompt';
     if (isText ? typeof value === 'string' : ['string', 'number'].includes(typeof value)) {
       draft[key] = value;
@@ -72,11 +138,25 @@ export function loadSettings(settings: object): void {
   draftStore.set((now) => ({ ...readDraft(settings), session: now.session }));
 }
 
+/** Another picture to start from; a mask belongs to the one that it was painted over. */
+export function startFrom(
+  image: string | null,
+): Pick<Draft, 'image' | 'mask' | 'width' | 'height'> {
+  return { image, mask: null, width: null, height: null };
+}
+
+/** The members that are set. */
+const chosen = (members: object): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(members).filter(([, value]) => value !== null && value !== ''));
+
 /** The members that are set, as a request. */
-export function draftRequest(draft: Draft): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(draft).filter(([, value]) => value !== null && value !== ''),
-  );
+export function draftRequest({ loras, video, ...draft }: Draft): Record<string, unknown> {
+  const ofClip = chosen(video);
+  return {
+    ...chosen(draft),
+    ...(loras.length ? { loras } : {}),
+    ...(Object.keys(ofClip).length ? { video: ofClip } : {}),
+  };
 }
 
 const HISTORY = 60;

@@ -7,6 +7,8 @@ import {
   draftStore,
   promptHistory,
   readDraft,
+  startFrom,
+  updateDraft,
   rememberPrompt,
 } from './draft';
 import { isTyping, matchesChord } from './keys';
@@ -67,6 +69,38 @@ describe('the draft', () => {
     });
     expect(readDraft('nonsense')).toEqual(emptyDraft);
     expect(readDraft({ prompt: 5 }).prompt).toBe('');
+  });
+  it('carries pictures, adapters and what only clips have', () => {
+    const settings = {
+      prompt: 'x',
+      image: 'input:ab',
+      strength: 0.4,
+      loras: [{ name: 'ink', weight: -0.5 }, { name: 'neon' }, { weight: 1 }, 'junk'],
+      video: { frames: 81, seconds: null, fps: '16', end_image: 'asset:1' },
+    };
+    const draft = readDraft(settings);
+    expect(draft).toMatchObject({
+      image: 'input:ab',
+      strength: 0.4,
+      loras: [
+        { name: 'ink', weight: -0.5 },
+        { name: 'neon', weight: 1 },
+      ],
+      video: { frames: 81, fps: null, end_image: 'asset:1' },
+    });
+    expect(draftRequest(draft)).toEqual({
+      prompt: 'x',
+      image: 'input:ab',
+      strength: 0.4,
+      loras: draft.loras,
+      video: { frames: 81, end_image: 'asset:1' },
+    });
+    expect(readDraft({ loras: 'no', video: [] })).toEqual(emptyDraft);
+  });
+  it('drops the mask with its picture', () => {
+    draftStore.set({ ...emptyDraft, image: 'input:a', mask: 'input:b', width: 320 });
+    updateDraft(startFrom('asset:c'));
+    expect(draftStore.get()).toMatchObject({ image: 'asset:c', mask: null, width: null });
   });
   it('takes settings over but stays in its session', () => {
     draftStore.set({ ...emptyDraft, session: 's1', negative_prompt: 'old' });

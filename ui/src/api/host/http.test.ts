@@ -29,6 +29,17 @@ describe('commands over HTTP', () => {
     expect((error as ApiError).problems).toHaveLength(2);
   });
 
+  it('hand a picture in as raw bytes', async () => {
+    const kept = { reference: 'input:ab', width: 4, height: 3, bytes: 5 };
+    const fetch = answer(200, kept);
+    vi.stubGlobal('fetch', fetch);
+    const file = new File(['bytes'], 'a.png');
+    expect(await httpHost.keepInput(file)).toEqual(kept);
+    const [[url, init]] = fetch.mock.calls as unknown as [[string, RequestInit]];
+    expect(url).toBe('/api/inputs');
+    expect(init).toMatchObject({ method: 'POST', body: file });
+  });
+
   it('say that nobody answers', async () => {
     vi.stubGlobal('fetch', () => Promise.reject(new TypeError('failed')));
     const error = await httpHost.call('queue_status', {}).catch((cause: unknown) => cause);

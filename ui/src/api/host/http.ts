@@ -3,7 +3,7 @@
 import { ApiError, isProblems, unreachable } from '@/api/error';
 import { toHttpRequest, type CommandName, type Input } from '@/api/generated/commands';
 import type { Event } from '@/api/types';
-import type { FileDrop, Host, HostListener } from './types';
+import type { FileDrop, Host, HostListener, KeptInput } from './types';
 
 async function readAnswer(response: Response): Promise<unknown> {
   const text = await response.text();
@@ -111,7 +111,7 @@ function watchFileDrops(drop: FileDrop): () => void {
     event.preventDefault();
     depth = 0;
     drop.onHover(false);
-    drop.onDrop([...(event.dataTransfer?.files ?? [])]);
+    drop.onDrop([...(event.dataTransfer?.files ?? [])], { x: event.clientX, y: event.clientY });
   };
   addEventListener('dragenter', onEnter);
   addEventListener('dragleave', onLeave);
@@ -150,6 +150,12 @@ export const httpHost: Host = {
       body: file,
       headers: { 'Content-Type': 'application/octet-stream' },
     }),
+  keepInput: async (file) =>
+    (await send('/api/inputs', {
+      method: 'POST',
+      body: file,
+      headers: { 'Content-Type': 'application/octet-stream' },
+    })) as KeptInput,
   mediaUrl: (path) => path,
   pageUrl: (path) => path,
   connect,

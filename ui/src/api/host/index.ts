@@ -3,7 +3,7 @@ import { httpHost } from './http';
 import { prepareTauri, tauriHost } from './tauri';
 import type { Host } from './types';
 
-export type { ConnectionStatus, FileDrop, Host, HostListener } from './types';
+export type { ConnectionStatus, FileDrop, Host, HostListener, KeptInput } from './types';
 
 const isWindow = '__TAURI_INTERNALS__' in globalThis;
 

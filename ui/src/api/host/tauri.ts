@@ -1,7 +1,7 @@
 // The host in the desktop window: commands and events over Tauri's IPC, pictures from the app's own
 // loopback media server, file drops as paths that the shell reads for us.
 //
-// Functions of the shell used here: call, host_info, read_dropped_file, read_metadata, save_file,
+// Functions of the shell used here: call, host_info, read_dropped_file, read_metadata, keep_input, save_file,
 // save_asset, reveal_asset, open_external. Events: kinora://event (one event or several), and
 // kinora://menu (the id of an action of app/actions.ts: `go/queue`, `pause`, `palette`, …).
 import { invoke } from '@tauri-apps/api/core';
@@ -84,12 +84,19 @@ function watchFileDrops(drop: FileDrop): () => void {
       if (payload.type === 'leave') drop.onHover(false);
       if (payload.type !== 'drop') return;
       drop.onHover(false);
+      const at = {
+        x: payload.position.x / devicePixelRatio,
+        y: payload.position.y / devicePixelRatio,
+      };
       void Promise.all(
         payload.paths.map(async (path) => {
           const bytes = await ask<ArrayBuffer>('read_dropped_file', { path });
           return new File([bytes], nameOf(path));
         }),
-      ).then(drop.onDrop, () => drop.onDrop([]));
+      ).then(
+        (files) => drop.onDrop(files, at),
+        () => drop.onDrop([], at),
+      );
     })
     .then((unlisten) => {
       if (isEnded) return unlisten();
@@ -107,6 +114,13 @@ export const tauriHost: Host = {
   readMetadata: async (file) => {
     try {
       return await invoke('read_metadata', new Uint8Array(await file.arrayBuffer()));
+    } catch (error) {
+      throw toApiError(error);
+    }
+  },
+  keepInput: async (file) => {
+    try {
+      return await invoke('keep_input', new Uint8Array(await file.arrayBuffer()));
     } catch (error) {
       throw toApiError(error);
     }

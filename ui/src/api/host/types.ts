@@ -12,7 +12,20 @@ export interface HostListener {
 export interface FileDrop {
   /** Whether files hang over the window at the moment. */
   onHover(isOver: boolean): void;
-  onDrop(files: File[]): void;
+  /** `at`: where in the window, in CSS pixels. */
+  onDrop(files: File[], at: { x: number; y: number }): void;
+}
+
+/** A picture that was handed in, to start requests from. */
+export interface KeptInput {
+  /** What requests name it by: `input:` with its digest. */
+  reference: string;
+  /** Pixels. */
+  width: number;
+  /** Pixels. */
+  height: number;
+  /** Size of the file. */
+  bytes: number;
 }
 
 export interface Host {
@@ -24,6 +37,8 @@ export interface Host {
   call(name: string, input: unknown): Promise<unknown>;
   /** Reads the settings out of a picture's bytes. */
   readMetadata(file: File): Promise<unknown>;
+  /** Keeps a picture that requests can start from. Rejects with `ApiError`. */
+  keepInput(file: Blob): Promise<KeptInput>;
   /** The address of something under `/media`, loadable by an `<img>`. */
   mediaUrl(path: string): string;
   /** The address of a page of the server, such as `/docs`. */

@@ -14,6 +14,7 @@ import type { Draft } from '@/lib/draft';
 import { titleCase } from '@/lib/format';
 import { randomSeed, readSeed } from '@/lib/seed';
 import { PromptArea } from './PromptArea';
+import { clipFormats, makesClip, pictureFormats, takesImage } from './ability';
 import { SizePicker } from './SizePicker';
 
 export interface RequestFieldsProps {
@@ -42,7 +43,7 @@ export function messagesOf(
 }
 
 export function NegativePrompt({ draft, model, onChange, ...about }: RequestFieldsProps) {
-  const { true_cfg } = model.capabilities;
+  const { true_cfg, cfg_always } = model.capabilities;
   if (!true_cfg) return null;
   return (
     <Field label="Negative prompt" {...messagesOf(about, 'negative_prompt')}>
@@ -51,7 +52,11 @@ export function NegativePrompt({ draft, model, onChange, ...about }: RequestFiel
           {...attributes}
           rows={2}
           hasWeights={model.capabilities.prompt_weights}
-          placeholder="What to keep away from. It doubles the time of each step."
+          placeholder={
+            cfg_always
+              ? 'What to keep away from.'
+              : 'What to keep away from. It doubles the time of each step.'
+          }
           value={draft.negative_prompt}
           onValue={(value) => onChange({ negative_prompt: value })}
         />
@@ -65,6 +70,7 @@ export function SizeField({ draft, model, onChange, ...about }: RequestFieldsPro
     <SizePicker
       rule={model.capabilities.size}
       fallback={model.defaults}
+      isLikePicture={draft.image !== null && takesImage(model.capabilities)}
       width={draft.width}
       height={draft.height}
       onValue={(width, height) => onChange({ width, height })}
@@ -133,7 +139,7 @@ export function StepsField({ draft, model, onChange, ...about }: RequestFieldsPr
 }
 
 export function GuidanceFields({ draft, model, onChange, ...about }: RequestFieldsProps) {
-  const { guidance, true_cfg } = model.capabilities;
+  const { guidance, true_cfg, cfg_always } = model.capabilities;
   return (
     <>
       {guidance && (
@@ -148,9 +154,9 @@ export function GuidanceFields({ draft, model, onChange, ...about }: RequestFiel
           {...messagesOf(about, 'guidance')}
         />
       )}
-      {true_cfg && draft.negative_prompt.trim() !== '' && (
+      {true_cfg && (cfg_always || draft.negative_prompt.trim() !== '') && (
         <SliderField
-          label="Negative guidance"
+          label={cfg_always ? 'Guidance scale' : 'Negative guidance'}
           value={draft.true_cfg}
           fallback={true_cfg.default}
           min={true_cfg.min}
@@ -174,7 +180,7 @@ export function CopiesField({
   const { copies } = model.capabilities;
   return (
     <SliderField
-      label="Pictures"
+      label={makesClip(model.capabilities, draft) ? 'Clips' : 'Pictures'}
       value={draft.copies}
       fallback={defaultCopies}
       min={copies.min}
@@ -186,14 +192,6 @@ export function CopiesField({
   );
 }
 
-const FORMATS = [
-  { value: 'png', label: 'PNG', detail: 'lossless' },
-  { value: 'jpeg', label: 'JPEG', detail: 'smaller' },
-  { value: 'webp', label: 'WebP', detail: 'smallest' },
-];
-
-export const formatOptions = FORMATS;
-
 export function AdvancedFields({
   draft,
   model,
@@ -203,6 +201,9 @@ export function AdvancedFields({
   ...about
 }: RequestFieldsProps) {
   const { samplers, schedules } = model.capabilities;
+  const formats = makesClip(model.capabilities, draft) ? clipFormats : pictureFormats;
+  // A format that was chosen for the other kind of result is not sent, and not shown.
+  const format = formats.some(({ value }) => value === draft.format) ? draft.format : null;
   const choice = (key: 'sampler' | 'schedule', label: string, values: readonly string[]) => (
     <Field label={label} {...messagesOf(about, key)}>
       {(attributes) => (
@@ -237,9 +238,9 @@ export function AdvancedFields({
           {(attributes) => (
             <Select
               {...attributes}
-              value={draft.format ?? defaultFormat}
-              options={FORMATS}
-              onValue={(format) => onChange({ format: format === defaultFormat ? null : format })}
+              value={format ?? defaultFormat}
+              options={formats}
+              onValue={(next) => onChange({ format: next === defaultFormat ? null : next })}
             />
           )}
         </Field>

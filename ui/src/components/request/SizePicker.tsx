@@ -13,6 +13,8 @@ interface SizePickerProps extends FieldMessages {
   rule: SizeRule;
   /** What a form starts with. */
   fallback: { width: number; height: number };
+  /** Whether there is a picture whose shape the result takes when no size is chosen. */
+  isLikePicture?: boolean;
   width: number | null;
   height: number | null;
   onValue(width: number | null, height: number | null): void;
@@ -21,6 +23,7 @@ interface SizePickerProps extends FieldMessages {
 export function SizePicker({
   rule,
   fallback,
+  isLikePicture = false,
   width,
   height,
   onValue,
@@ -29,13 +32,18 @@ export function SizePicker({
 }: SizePickerProps) {
   const w = width ?? fallback.width;
   const h = height ?? fallback.height;
-  const current = rule.presets.find((preset) => preset.width === w && preset.height === h);
+  const isFollowing = isLikePicture && width === null && height === null;
+  const current = isFollowing
+    ? undefined
+    : rule.presets.find((preset) => preset.width === w && preset.height === h);
   return (
     <fieldset className="flex min-w-0 flex-col gap-2">
       <legend className="text-ink-2 mb-1.5 flex w-full items-center justify-between text-sm font-medium">
         Size
         <span className="text-ink-3 tnum text-xs font-normal">
-          {current?.label ?? (ratioLabel(w, h) || 'custom')}
+          {isFollowing
+            ? 'shaped like the picture'
+            : (current?.label ?? (ratioLabel(w, h) || 'custom'))}
         </span>
       </legend>
       <RadioGroup.Root
@@ -77,7 +85,7 @@ export function SizePicker({
             <span className="sr-only">{side === 'width' ? 'Width' : 'Height'} in pixels</span>
             <NumberInput
               value={side === 'width' ? width : height}
-              placeholder={String(fallback[side])}
+              placeholder={isFollowing ? 'auto' : String(fallback[side])}
               min={rule.min}
               max={rule.max}
               step={rule.multiple}
@@ -99,6 +107,15 @@ export function SizePicker({
           <ArrowLeftRight size={15} aria-hidden="true" />
         </IconButton>
       </div>
+      {isLikePicture && !isFollowing && (
+        <button
+          type="button"
+          className="text-ink-2 hover:text-ink self-start text-xs underline underline-offset-2"
+          onClick={() => onValue(null, null)}
+        >
+          Shape it like the picture
+        </button>
+      )}
       <Messages problems={problems} notes={notes} />
     </fieldset>
   );

@@ -5,10 +5,11 @@ import { useNavigate } from 'react-router';
 
 import { useCommand } from '@/api/client';
 import { ApiError } from '@/api/error';
-import { useBulkCheck } from '@/api/queries';
+import { useBulkCheck, useModel, useSettings } from '@/api/queries';
 import type { BulkInput, Problem, RequestInput } from '@/api/types';
 import { EstimateLine } from '@/components/domain/EstimateLine';
 import { BulkIcon } from '@/components/icons';
+import { fitDraft } from '@/components/request/ability';
 import { takeList } from '@/components/take-list';
 import { toastError, toastNotes } from '@/components/toast';
 import { Button, IconButton } from '@/components/ui/Button';
@@ -50,6 +51,8 @@ prompt,season,seed,width,height,copies
 /** What the page sends; the server reads the list and says what it is. */
 function useInput(): BulkInput | null {
   const draft = useStore(bulkStore);
+  const { data: settings } = useSettings();
+  const model = useModel(draft.defaults.model ?? settings?.default_model);
   return useMemo(
     () =>
       draft.text.trim()
@@ -57,11 +60,13 @@ function useInput(): BulkInput | null {
             text: draft.text,
             name: draft.name || null,
             combine: draft.combine,
-            defaults: draftRequest(draft.defaults) as RequestInput,
+            defaults: draftRequest(
+              model ? fitDraft(draft.defaults, model.capabilities) : draft.defaults,
+            ) as RequestInput,
             rows_limit: 2000,
           }
         : null,
-    [draft],
+    [draft, model],
   );
 }
 

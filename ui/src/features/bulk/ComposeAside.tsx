@@ -5,6 +5,9 @@ import { Link } from 'react-router';
 import { useBatches, useModel, useSettings } from '@/api/queries';
 import type { Batch, Problem } from '@/api/types';
 import { CountsBar } from '@/components/domain/CountsBar';
+import { usualFormat } from '@/components/request/ability';
+import { ClipFields, ShiftField } from '@/components/request/ClipFields';
+import { LoraField } from '@/components/request/LoraField';
 import { ModelPicker } from '@/components/request/ModelPicker';
 import {
   AdvancedFields,
@@ -60,7 +63,7 @@ function Defaults() {
     draft: defaults,
     model,
     defaultCopies: settings?.default_copies ?? 1,
-    defaultFormat: settings?.format ?? 'png',
+    defaultFormat: usualFormat(model.capabilities, defaults, settings),
     defaultTemplate: settings?.output_template ?? '',
     problems: noProblems,
     notes: [],
@@ -73,12 +76,17 @@ function Defaults() {
       </p>
       <ModelPicker value={defaults.model} onValue={(next) => change({ model: next })} />
       <SizeField {...fields} />
+      <ClipFields {...fields} staged={null} />
       <StepsField {...fields} />
       <GuidanceFields {...fields} />
       <CopiesField {...fields} />
       <NegativePrompt {...fields} />
+      <LoraField {...fields} />
       <Fold title="Advanced">
-        <AdvancedFields {...fields} />
+        <div className="flex flex-col gap-4">
+          <AdvancedFields {...fields} />
+          <ShiftField {...fields} />
+        </div>
       </Fold>
     </div>
   );

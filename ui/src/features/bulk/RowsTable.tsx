@@ -133,7 +133,7 @@ export function RowsTable({ check, onJump }: { check: BulkCheck; onJump(line: nu
                       isBad(key) && 'text-bad font-semibold',
                     )}
                   >
-                    {row.request[key] ?? ''}
+                    {String(row.request[key] ?? '')}
                   </span>
                 ))}
                 <span role="cell" className="tnum text-ink-2 px-3 text-right">

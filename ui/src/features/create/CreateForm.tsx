@@ -4,6 +4,9 @@ import { useEffect, useRef } from 'react';
 
 import { useSessions } from '@/api/queries';
 import { EstimateLine } from '@/components/domain/EstimateLine';
+import { makesClip, usualFormat } from '@/components/request/ability';
+import { ClipFields, ShiftField } from '@/components/request/ClipFields';
+import { LoraField } from '@/components/request/LoraField';
 import { ModelPicker } from '@/components/request/ModelPicker';
 import {
   AdvancedFields,
@@ -16,6 +19,7 @@ import {
   SizeField,
   StepsField,
 } from '@/components/request/RequestFields';
+import { SourceFields } from '@/components/request/SourceFields';
 import { Button } from '@/components/ui/Button';
 import { Skeleton } from '@/components/ui/Feedback';
 import { Field, Messages } from '@/components/ui/Field';
@@ -23,14 +27,17 @@ import { Keys } from '@/components/ui/Keys';
 import { Select } from '@/components/ui/Select';
 import { useLatest } from '@/lib/hooks';
 import { matchesChord } from '@/lib/keys';
+import { useStore } from '@/lib/store';
 import { PromptField } from './PromptField';
 import { PromptPreview } from './PromptPreview';
+import { stagedStore } from './staged';
 import { useCreateForm } from './use-create-form';
 
 export function CreateForm() {
   const form = useCreateForm();
   const { draft, model, change } = form;
   const prompt = useRef<HTMLTextAreaElement>(null);
+  const staged = useStore(stagedStore);
 
   const submit = useLatest(() => {
     if (form.isEmpty) prompt.current?.focus();
@@ -52,11 +59,12 @@ export function CreateForm() {
     problems: form.problems,
     notes: form.notes,
     defaultCopies: form.settings?.default_copies ?? 1,
-    defaultFormat: form.settings?.format ?? 'png',
+    defaultFormat: usualFormat(model.capabilities, draft, form.settings),
     defaultTemplate: form.settings?.output_template ?? '',
     onChange: change,
   };
-  const advanced = ['sampler', 'schedule', 'rng', 'format', 'output_name'];
+  const advanced = ['sampler', 'schedule', 'rng', 'format', 'output_name', 'video.shift'];
+  const isClip = model !== undefined && makesClip(model.capabilities, draft);
 
   return (
     <form
@@ -85,12 +93,15 @@ export function CreateForm() {
         />
         {fields ? (
           <>
+            <SourceFields {...fields} staged={staged} />
             <NegativePrompt {...fields} />
             <SizeField {...fields} />
+            <ClipFields {...fields} staged={staged} />
             <SeedField {...fields} />
             <StepsField {...fields} />
             <GuidanceFields {...fields} />
             <CopiesField {...fields} />
+            <LoraField {...fields} />
             <Fold
               title="Advanced"
               hasProblem={form.problems.some(
@@ -100,6 +111,7 @@ export function CreateForm() {
               <div className="flex flex-col gap-4">
                 <SessionField value={draft.session} onValue={(session) => change({ session })} />
                 <AdvancedFields {...fields} />
+                <ShiftField {...fields} />
               </div>
             </Fold>
           </>
@@ -129,7 +141,11 @@ export function CreateForm() {
           icon={<Sparkle size={17} aria-hidden="true" />}
           className="w-full"
         >
-          {form.pictures > 1 ? `Generate ${form.pictures} pictures` : 'Generate'}
+          {form.pictures > 1
+            ? `Generate ${form.pictures} ${isClip ? 'clips' : 'pictures'}`
+            : isClip
+              ? 'Generate clip'
+              : 'Generate'}
           <span className="hidden opacity-80 sm:inline [&_kbd]:border-current/25 [&_kbd]:bg-transparent [&_kbd]:text-current">
             <Keys chord="mod+enter" />
           </span>

@@ -1,6 +1,6 @@
 // The picture in the making, large, or the one that was made.
 import { Copy, Info, Maximize2, Repeat2, X } from 'lucide-react';
-import type { ReactNode } from 'react';
+import { useEffect, type ReactNode } from 'react';
 import { toast } from 'sonner';
 
 import { useCommand } from '@/api/client';
@@ -21,6 +21,7 @@ import { copyText } from '@/lib/clipboard';
 import { loadSettings, updateDraft } from '@/lib/draft';
 import { formatDuration } from '@/lib/format';
 import { useOverlay } from '@/lib/overlay';
+import { stagedStore } from './staged';
 
 /** Small pictures are shown larger, but not so large that they only blur. */
 const LARGEST_ZOOM = 3;
@@ -105,6 +106,11 @@ function RunningStage({ job }: { job: Job }) {
 export function AssetStage({ id }: { id: string }) {
   const { data: asset } = useAsset(id);
   const { openAsset } = useOverlay();
+  const staged = asset?.kind === 'image' && asset.trashed_at === null ? `asset:${asset.id}` : null;
+  useEffect(() => {
+    stagedStore.set(staged);
+    return () => stagedStore.set(null);
+  }, [staged]);
   if (!asset) return <Skeleton className="m-4 flex-1" />;
   const { plan, timings } = asset.recipe;
   const seconds = timings
@@ -171,7 +177,11 @@ export function AssetStage({ id }: { id: string }) {
           <Repeat2 size={16} aria-hidden="true" />
         </IconButton>
         {asset.job && <JobLink id={asset.job} />}
-        <IconButton size="sm" label="Open the picture" onClick={() => openAsset(asset.id)}>
+        <IconButton
+          size="sm"
+          label={asset.clip ? 'Open the clip' : 'Open the picture'}
+          onClick={() => openAsset(asset.id)}
+        >
           <Maximize2 size={15} aria-hidden="true" />
         </IconButton>
       </Bar>

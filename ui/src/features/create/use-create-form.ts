@@ -5,8 +5,9 @@ import { useCommand } from '@/api/client';
 import { ApiError } from '@/api/error';
 import { useModel, usePreflight, useSessions, useSettings } from '@/api/queries';
 import type { Problem, RequestInput } from '@/api/types';
+import { fitDraft } from '@/components/request/ability';
 import { toastError, toastNotes } from '@/components/toast';
-import { draftRequest, draftStore, rememberPrompt, updateDraft } from '@/lib/draft';
+import { draftRequest, draftStore, rememberPrompt, updateDraft, type Draft } from '@/lib/draft';
 import { plural } from '@/lib/format';
 import { useDebounced } from '@/lib/hooks';
 import { useStore } from '@/lib/store';
@@ -33,7 +34,22 @@ const PLACED = new Set([
   'schedule',
   'format',
   'output_name',
+  'image',
+  'mask',
+  'strength',
+  'loras',
+  'video',
+  'video.frames',
+  'video.seconds',
+  'video.fps',
+  'video.end_image',
+  'video.cfg_2',
+  'video.low_share',
+  'video.shift',
 ]);
+
+/** `loras[2].weight` has its place as well. */
+const isPlaced = (field: string) => PLACED.has(field.replace(/^loras\[.*/, 'loras'));
 
 export function useCreateForm() {
   const draft = useStore(draftStore);
@@ -58,7 +74,9 @@ export function useCreateForm() {
 
   const settled = useDebounced(draft, CHECK_AFTER_MS);
   const isEmpty = !draft.prompt.trim();
-  const preflight = usePreflight(model ? (draftRequest(settled) as RequestInput) : null);
+  const requestOf = (from: Draft) =>
+    draftRequest(model ? fitDraft(from, model.capabilities) : from) as RequestInput;
+  const preflight = usePreflight(model ? requestOf(settled) : null);
 
   const said = refused.length ? refused : (preflight.data?.problems ?? []);
   // Before the first attempt, an empty prompt is a beginning and not a mistake.
@@ -66,7 +84,7 @@ export function useCreateForm() {
     (problem) => !(problem.field === 'prompt' && settled.prompt.trim() === '' && !isTried),
   );
   const notes = preflight.data?.notes ?? [];
-  const general = problems.filter((problem) => !problem.field || !PLACED.has(problem.field));
+  const general = problems.filter((problem) => !problem.field || !isPlaced(problem.field));
 
   const change: typeof updateDraft = (next) => {
     setRefused([]);
@@ -77,7 +95,7 @@ export function useCreateForm() {
     setTried(true);
     if (isEmpty || submit.isPending) return;
     rememberPrompt(draft.prompt);
-    submit.mutate(draftRequest(draft) as RequestInput, {
+    submit.mutate(requestOf(draft), {
       onSuccess: ({ batch, session, notes: told }) => {
         followedStore.set({ batch, job: null });
         if (session) updateDraft({ session });

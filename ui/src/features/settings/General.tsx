@@ -3,9 +3,9 @@ import { useState } from 'react';
 
 import { useCommand } from '@/api/client';
 import { useSettings } from '@/api/queries';
-import type { ImageFormat, Settings, SettingsUpdate, Theme } from '@/api/types';
+import type { ClipFormat, ImageFormat, Settings, SettingsUpdate, Theme } from '@/api/types';
 import { ModelPicker } from '@/components/request/ModelPicker';
-import { formatOptions } from '@/components/request/RequestFields';
+import { clipFormats, pictureFormats } from '@/components/request/ability';
 import { toastError } from '@/components/toast';
 import { Button } from '@/components/ui/Button';
 import { ErrorNotice, Skeleton } from '@/components/ui/Feedback';
@@ -97,8 +97,18 @@ function Form({ settings }: { settings: Settings }) {
                 <Select
                   {...attributes}
                   value={settings.format}
-                  options={formatOptions}
+                  options={pictureFormats}
                   onValue={(format) => save({ format: format as ImageFormat })}
+                />
+              )}
+            </Field>
+            <Field label="File format of clips" problems={problemsOf('clip_format')}>
+              {(attributes) => (
+                <Select
+                  {...attributes}
+                  value={settings.clip_format}
+                  options={clipFormats}
+                  onValue={(format) => save({ clip_format: format as ClipFormat })}
                 />
               )}
             </Field>

@@ -4,7 +4,9 @@ import {
   ChevronRight,
   Copy,
   Download,
+  Clapperboard,
   FolderOpen,
+  ImageUp,
   PanelRight,
   Repeat2,
   RotateCw,
@@ -21,10 +23,12 @@ import { toast } from 'sonner';
 import { useCommand } from '@/api/client';
 import { host } from '@/api/host';
 import { assetUrl, thumbnailUrl } from '@/api/media';
-import { useAsset } from '@/api/queries';
+import { useAsset, useModels } from '@/api/queries';
 import { settingsOf } from '@/api/settings-of';
-import type { Asset } from '@/api/types';
+import type { Asset, Model } from '@/api/types';
+import { isUsable } from '@/components/request/ability';
 import { Player, type PlayerHandle } from '@/components/player/Player';
+import { modelFor, useStartFrom } from '@/components/take-picture';
 import { toastError } from '@/components/toast';
 import { IconButton } from '@/components/ui/Button';
 import { focusContent, useFocusReturn } from '@/components/ui/Dialog';
@@ -32,7 +36,7 @@ import { ErrorNotice, Skeleton } from '@/components/ui/Feedback';
 import { useTrash } from '@/components/use-trash';
 import { copyText } from '@/lib/clipboard';
 import { cx } from '@/lib/cx';
-import { loadSettings } from '@/lib/draft';
+import { draftStore, loadSettings } from '@/lib/draft';
 import { formatCount } from '@/lib/format';
 import { useMediaQuery } from '@/lib/hooks';
 import { useOverlay, viewerList, type ViewerList } from '@/lib/overlay';
@@ -126,6 +130,19 @@ export default function Viewer({ id }: { id: string }) {
             >
               <Repeat2 size={18} aria-hidden="true" />
             </IconButton>
+            {asset?.kind === 'image' && (
+              <IconButton label="Start from this picture" onClick={() => actions.start()}>
+                <ImageUp size={18} aria-hidden="true" />
+              </IconButton>
+            )}
+            {asset?.kind === 'image' && actions.mover && (
+              <IconButton
+                label={`Make it move, with ${actions.mover.name}`}
+                onClick={() => actions.start(actions.mover)}
+              >
+                <Clapperboard size={18} aria-hidden="true" />
+              </IconButton>
+            )}
             <IconButton
               label="Make it again, from its recipe"
               onClick={actions.again}
@@ -253,7 +270,20 @@ function useActions(asset: Asset | undefined, afterTrash: () => Promise<void>) {
   const trash = useTrash();
   const restore = useCommand('assets_restore');
   const run = useCommand('recipes_run');
+  const startFrom = useStartFrom();
+  const { data } = useModels();
   return {
+    /** The model that makes clips from pictures: the form's own where it does. */
+    mover: modelFor(
+      (data?.models ?? []).filter(isUsable),
+      draftStore.get().model,
+      ({ capabilities }) => capabilities.modes.includes('image_to_video'),
+    ),
+    start: (model?: Model) => {
+      if (!asset) return;
+      close();
+      void startFrom(`asset:${asset.id}`, model);
+    },
     use: () => {
       if (!asset) return;
       loadSettings(settingsOf(asset.recipe.plan));

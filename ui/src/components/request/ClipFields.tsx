@@ -1,0 +1,170 @@
+// What only clips have: how long, how fast, how they end, and how two networks share the steps.
+import { useState } from 'react';
+
+import type { VideoRule } from '@/api/types';
+import { Field } from '@/components/ui/Field';
+import { NumberInput } from '@/components/ui/NumberInput';
+import { Segmented } from '@/components/ui/Segmented';
+import { SliderField } from '@/components/ui/Slider';
+import type { DraftVideo } from '@/lib/draft';
+import { makesClip } from './ability';
+import { PictureField } from './PictureField';
+import { messagesOf, type RequestFieldsProps } from './RequestFields';
+
+/** The nearest number of frames that the model makes. */
+export function roundFrames(frames: number, { frames: range, frame_step }: VideoRule): number {
+  const step = Math.max(1, frame_step);
+  const largest = Math.floor((range.max - 1) / step) * step + 1;
+  const wanted = Math.min(range.max, Math.max(range.min, frames));
+  return Math.min(largest, Math.floor((wanted - 1 + Math.floor(step / 2)) / step) * step + 1);
+}
+
+const shortSeconds = (seconds: number) => Number(seconds.toFixed(2));
+
+interface ClipFieldsProps extends RequestFieldsProps {
+  /** The result on the stage, as a reference. */
+  staged: string | null;
+}
+
+export function ClipFields({ draft, model, staged, onChange, ...about }: ClipFieldsProps) {
+  const { video: rule, true_cfg } = model.capabilities;
+  const { video } = draft;
+  const [chosenUnit, setUnit] = useState<'frames' | 'seconds'>();
+  if (!rule || !makesClip(model.capabilities, draft)) return null;
+  const unit = video.seconds !== null ? 'seconds' : video.frames !== null ? 'frames' : chosenUnit;
+  const isInSeconds = unit === 'seconds';
+  const change = (next: Partial<DraftVideo>) => onChange({ video: { ...video, ...next } });
+
+  const fps = video.fps ?? rule.fps.default;
+  const asked =
+    video.seconds !== null
+      ? Math.round(video.seconds * fps)
+      : (video.frames ?? rule.frames.default);
+  const frames = roundFrames(asked, rule);
+  const step = Math.max(1, rule.frame_step);
+  const length = {
+    hint: `${frames} frames at ${fps} per second: ${shortSeconds(frames / fps)} s.`,
+    ...messagesOf(about, 'video.frames', 'video.seconds', 'video'),
+  };
+
+  return (
+    <div role="group" aria-label="Clip" className="flex flex-col gap-4">
+      <div className="flex flex-col gap-1.5">
+        <div className="flex items-center justify-between gap-2">
+          <span className="text-ink-2 text-sm font-medium">Length in</span>
+          <Segmented<'frames' | 'seconds'>
+            label="Length in"
+            value={isInSeconds ? 'seconds' : 'frames'}
+            options={[
+              { value: 'frames', label: 'Frames' },
+              { value: 'seconds', label: 'Seconds' },
+            ]}
+            onValue={(next) => {
+              setUnit(next);
+              if (video.frames === null && video.seconds === null) return;
+              change(
+                next === 'seconds'
+                  ? { frames: null, seconds: shortSeconds(frames / fps) }
+                  : { frames, seconds: null },
+              );
+            }}
+          />
+        </div>
+        {isInSeconds ? (
+          <SliderField
+            label="Seconds"
+            value={video.seconds}
+            fallback={shortSeconds(rule.frames.default / fps)}
+            min={shortSeconds(rule.frames.min / fps)}
+            max={shortSeconds(rule.frames.max / fps)}
+            step={0.1}
+            onValue={(seconds) => change({ seconds, frames: null })}
+            {...length}
+          />
+        ) : (
+          <SliderField
+            label="Frames"
+            value={video.frames}
+            fallback={rule.frames.default}
+            min={rule.frames.min}
+            max={rule.frames.max}
+            step={step}
+            onValue={(next) => change({ frames: next, seconds: null })}
+            {...length}
+          />
+        )}
+      </div>
+      <SliderField
+        label="Frames/s"
+        value={video.fps}
+        fallback={rule.fps.default}
+        min={rule.fps.min}
+        max={rule.fps.max}
+        onValue={(next) => change({ fps: next })}
+        {...messagesOf(about, 'video.fps')}
+      />
+      {rule.end_image && draft.image !== null && (
+        <PictureField
+          label="End with a picture"
+          member="video.end_image"
+          value={video.end_image}
+          staged={staged}
+          onValue={(end_image) => change({ end_image })}
+          {...messagesOf(about, 'video.end_image')}
+        />
+      )}
+      {rule.experts && true_cfg && (
+        <SliderField
+          label="Guidance, low noise"
+          value={video.cfg_2}
+          fallback={draft.true_cfg ?? true_cfg.default}
+          min={true_cfg.min}
+          max={true_cfg.max}
+          step={0.1}
+          hint="Of the second network, which finishes the clip."
+          onValue={(cfg_2) => change({ cfg_2 })}
+          {...messagesOf(about, 'video.cfg_2')}
+        />
+      )}
+      {rule.experts && (
+        <Field
+          label="Share of the low-noise network"
+          hint="0 to 1: how much of the steps the second network takes."
+          {...messagesOf(about, 'video.low_share')}
+        >
+          {(attributes) => (
+            <NumberInput
+              {...attributes}
+              value={video.low_share}
+              placeholder="As the model says"
+              min={0}
+              max={1}
+              step={0.05}
+              onValue={(low_share) => change({ low_share })}
+            />
+          )}
+        </Field>
+      )}
+    </div>
+  );
+}
+
+/** How far the times are shifted towards noise. */
+export function ShiftField({ draft, model, onChange, ...about }: RequestFieldsProps) {
+  const { capabilities } = model;
+  const shift = capabilities.video?.shift;
+  if (!shift || !makesClip(capabilities, draft)) return null;
+  return (
+    <SliderField
+      label="Shift"
+      value={draft.video.shift}
+      fallback={shift.default}
+      min={shift.min}
+      max={shift.max}
+      step={0.1}
+      hint="Higher: more of the steps go to the large forms and the motion."
+      onValue={(value) => onChange({ video: { ...draft.video, shift: value } })}
+      {...messagesOf(about, 'video.shift')}
+    />
+  );
+}
