@@ -75,17 +75,10 @@ function Shown({
       ? 'Each picture draws its own words; for example:'
       : 'The words that this seed draws:';
   return (
-    <section
-      aria-labelledby={title}
-      className="bg-raised flex flex-col gap-2 rounded-md p-3"
-    >
+    <section aria-labelledby={title} className="bg-raised flex flex-col gap-2 rounded-md p-3">
       <div className="flex flex-wrap items-center gap-2">
         <Shuffle size={14} className="text-ink-3" aria-hidden="true" />
-        <h3
-          id={title}
-          aria-live="polite"
-          className="tnum min-w-0 flex-1 text-sm font-medium"
-        >
+        <h3 id={title} aria-live="polite" className="tnum min-w-0 flex-1 text-sm font-medium">
           {countOf(preview)}
         </h3>
         {(preview.total > 1 || isAll) && (
