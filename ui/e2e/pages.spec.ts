@@ -19,7 +19,7 @@ test('gallery: search, look, trash, undo', async ({ page, studio }) => {
   await page.keyboard.press('Delete');
   // Under the pointer the message stays for as long as the rest takes.
   await page.getByRole('button', { name: 'Undo' }).hover();
-  await expect(page.getByText('No picture matches')).toBeVisible();
+  await expect(page.getByText('No result matches')).toBeVisible();
   await page.getByRole('button', { name: 'Undo' }).click();
   await expect(page.getByRole('option')).toHaveCount(1);
 });

@@ -54,8 +54,8 @@ describe('Gallery', () => {
     const user = userEvent.setup();
     renderPage(<GalleryPage />);
     await user.type(await screen.findByRole('searchbox'), 'no such thing');
-    expect(await screen.findByText('No picture matches')).toBeInTheDocument();
-    await user.click(screen.getByRole('button', { name: 'Show all pictures' }));
+    expect(await screen.findByText('No result matches')).toBeInTheDocument();
+    await user.click(screen.getByRole('button', { name: 'Show everything' }));
     await waitFor(() => expect(screen.getAllByRole('option').length).toBeGreaterThan(5));
   });
 });

@@ -45,7 +45,7 @@ export function MaskPainter({ onClose, ...props }: MaskPainterProps) {
       onOpen={(isOpen) => !isOpen && leave()}
       title="Paint a mask"
       description="What you cover is painted anew; the rest of the picture stays."
-      className="!top-[3vh] !max-h-[94vh] max-w-5xl"
+      className="!top-[3vh] !max-h-[94vh] !max-w-5xl"
     >
       <Painter {...props} onClose={onClose} onChanged={setChanged} />
       <Confirm
