@@ -54,6 +54,15 @@ const PAGE_KEYS: { where: string; keys: [string, string][] }[] = [
     ],
   },
   {
+    where: 'Mask',
+    keys: [
+      ['[ ]', 'A smaller brush, and a larger one'],
+      ['arrowleft arrowup arrowdown arrowright', 'Move the brush; with Shift further'],
+      [' ', 'Put the brush down'],
+      ['mod+z', 'Undo'],
+    ],
+  },
+  {
     where: 'Queue',
     keys: [['alt+arrowup', 'Move a waiting job up; with ↓ down']],
   },
@@ -88,7 +97,7 @@ export function Help({
       onOpen={onOpen}
       title="Keyboard and help"
       className="!max-w-3xl"
-      description="Drop a picture anywhere to get its settings back, or a list to run it."
+      description="Drop a picture anywhere to get its settings back or to start from it, or a list to run it."
     >
       <div className="grid gap-x-10 gap-y-5 text-sm sm:grid-cols-2">
         <section>

@@ -13,7 +13,7 @@ import { pictureUrl } from '@/api/media';
 import { keepPicture } from '@/components/take-picture';
 import { toastError } from '@/components/toast';
 import { Button, IconButton } from '@/components/ui/Button';
-import { Dialog } from '@/components/ui/Dialog';
+import { Confirm, Dialog } from '@/components/ui/Dialog';
 import { Segmented } from '@/components/ui/Segmented';
 import { SliderField } from '@/components/ui/Slider';
 import { useSize } from '@/lib/hooks';
@@ -35,20 +35,40 @@ interface MaskPainterProps {
 }
 
 export function MaskPainter({ onClose, ...props }: MaskPainterProps) {
+  const [isChanged, setChanged] = useState(false);
+  const [isAsking, setAsking] = useState(false);
+  // A stray Escape or click beside the window is no reason to lose what was painted.
+  const leave = () => (isChanged ? setAsking(true) : onClose());
   return (
     <Dialog
       isOpen
-      onOpen={(isOpen) => !isOpen && onClose()}
+      onOpen={(isOpen) => !isOpen && leave()}
       title="Paint a mask"
       description="What you cover is painted anew; the rest of the picture stays."
-      className="!top-[3vh] !max-h-[94vh] max-w-5xl"
+      className="!top-[3vh] !max-h-[94vh] !max-w-5xl"
     >
-      <Painter {...props} onClose={onClose} />
+      <Painter {...props} onClose={onClose} onChanged={setChanged} />
+      <Confirm
+        isOpen={isAsking}
+        onOpen={setAsking}
+        title="Leave without the mask?"
+        action="Leave"
+        onConfirm={onClose}
+      >
+        What you painted is lost.
+      </Confirm>
     </Dialog>
   );
 }
 
-function Painter({ image, size, mask, onMask, onClose }: MaskPainterProps) {
+function Painter({
+  image,
+  size,
+  mask,
+  onMask,
+  onClose,
+  onChanged,
+}: MaskPainterProps & { onChanged(isChanged: boolean): void }) {
   const longest = Math.max(size.width, size.height);
   const usualBrush = Math.max(1, Math.round(longest / 12));
   const largestBrush = Math.max(2, Math.round(longest / 2));
@@ -84,6 +104,7 @@ function Painter({ image, size, mask, onMask, onClose }: MaskPainterProps) {
   }, [mask, size.width, size.height]);
 
   const add = (step: MaskStep) => {
+    onChanged(true);
     const drawn = context();
     if (drawn && step.kind !== 'stroke') drawStep(drawn, step);
     setSteps((now) => [...now, step]);
@@ -91,6 +112,7 @@ function Painter({ image, size, mask, onMask, onClose }: MaskPainterProps) {
   const undo = () => {
     const left = steps.slice(0, -1);
     setSteps(left);
+    onChanged(left.length > 0);
     const drawn = context();
     if (drawn) replay(drawn, base.current, left);
   };

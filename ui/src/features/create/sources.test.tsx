@@ -129,7 +129,12 @@ describe('a picture to start from', () => {
     await user.click(within(painter).getByRole('button', { name: 'Undo' }));
     await user.click(within(painter).getByRole('button', { name: 'Invert the mask' }));
     expect(drawn).toContain('xor');
-    await user.click(within(painter).getByRole('button', { name: 'Use this mask' }));
+    // A stray key loses nothing.
+    await user.keyboard('{Escape}');
+    await user.click(
+      within(await screen.findByRole('alertdialog')).getByRole('button', { name: 'Keep' }),
+    );
+    await user.click(await within(painter).findByRole('button', { name: 'Use this mask' }));
     await waitFor(() => expect(draftStore.get().mask).toBe(reference('1')));
     expect(backend.kept).toHaveLength(1);
     await user.click(await screen.findByRole('button', { name: 'Remove the mask' }));

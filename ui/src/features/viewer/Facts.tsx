@@ -4,7 +4,8 @@ import type { ReactNode } from 'react';
 import { toast } from 'sonner';
 
 import { useCommand } from '@/api/client';
-import type { Asset } from '@/api/types';
+import { pictureUrl } from '@/api/media';
+import type { Asset, PlannedPicture, PlannedSource } from '@/api/types';
 import { TimingsBar } from '@/components/domain/TimingsBar';
 import { formatName } from '@/components/player/kind';
 import { formatTime, perSecond } from '@/components/player/time';
@@ -104,8 +105,19 @@ export function Facts({ asset }: { asset: Asset }) {
             {titleCase(plan.sampler)} · {titleCase(plan.schedule)}
           </Fact>
           <Fact label="Noise">{plan.rng === 'cpu' ? 'CPU generator' : 'CUDA generator'}</Fact>
+          {plan.video?.cfg_2 != null && <Fact label="Guidance, low noise">{plan.video.cfg_2}</Fact>}
+          {plan.video?.low_share != null && (
+            <Fact label="Low-noise share">{plan.video.low_share}</Fact>
+          )}
+          {plan.video?.shift != null && <Fact label="Shift">{plan.video.shift}</Fact>}
+          {(plan.loras ?? []).map(({ name, weight }, index) => (
+            <Fact key={index} label={index === 0 ? 'LoRA files' : ''}>
+              {name} <span className="text-ink-3">· weight {weight}</span>
+            </Fact>
+          ))}
         </dl>
       </Section>
+      {plan.source && <Source source={plan.source} />}
       {timings && (
         <Section title="Where the time went">
           <TimingsBar timings={timings} />
@@ -137,6 +149,49 @@ export function Facts({ asset }: { asset: Asset }) {
         <Recipe asset={asset} />
       </Section>
     </>
+  );
+}
+
+/** What it was made from besides words. */
+function Source({ source }: { source: PlannedSource }) {
+  const { openAsset } = useOverlay();
+  const { image, mask, end_image, strength } = source;
+  const pictures: [string, PlannedPicture | null | undefined][] = [
+    ['Began with', image],
+    ['Mask', mask],
+    ['Ended with', end_image],
+  ];
+  return (
+    <Section title="Made from a picture">
+      <ul className="flex flex-wrap gap-3">
+        {pictures.map(
+          ([name, picture]) =>
+            picture && (
+              <li key={name} className="flex w-24 flex-col gap-1">
+                <img
+                  src={pictureUrl(`input:${picture.sha256}`)}
+                  alt={name}
+                  loading="lazy"
+                  className="bg-canvas h-18 w-full rounded-sm object-contain"
+                />
+                <span className="text-ink-3 tnum text-xs">
+                  {name}, {picture.width} × {picture.height}
+                </span>
+                {picture.asset && (
+                  <Button size="sm" onClick={() => openAsset(picture.asset!)}>
+                    Open it
+                  </Button>
+                )}
+              </li>
+            ),
+        )}
+      </ul>
+      {strength != null && (
+        <dl className="mt-2">
+          <Fact label="Strength">{strength}</Fact>
+        </dl>
+      )}
+    </Section>
   );
 }
 
