@@ -12,15 +12,20 @@ describe('the settings of a plan', () => {
     const picture = (sha256: string) => ({ sha256, width: 4, height: 3 });
     const clip: Plan = {
       ...plan(),
-      source: { image: picture('aa'), mask: null, strength: 0.4, end_image: picture('cc') },
-      loras: [{ name: 'ink', weight: 0.5, bytes: 1, sha256: null, path: '' }],
-      video: { frames: 81, fps: 16, shift: 5 },
+      source: {
+        image: picture('aa'),
+        mask: null,
+        strength: Math.fround(0.4),
+        end_image: picture('cc'),
+      },
+      loras: [{ name: 'ink', weight: Math.fround(0.7), bytes: 1, sha256: null, path: '' }],
+      video: { frames: 81, fps: 16, shift: Math.fround(3.1) },
     };
     expect(draftRequest(readDraft(settingsOf(clip)))).toMatchObject({
       image: 'input:aa',
       strength: 0.4,
-      loras: [{ name: 'ink', weight: 0.5 }],
-      video: { frames: 81, fps: 16, shift: 5, end_image: 'input:cc' },
+      loras: [{ name: 'ink', weight: 0.7 }],
+      video: { frames: 81, fps: 16, shift: 3.1, end_image: 'input:cc' },
     });
   });
 

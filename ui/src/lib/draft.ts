@@ -87,11 +87,16 @@ export const emptyDraft: Draft = {
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
+/** A number as it was typed: the server computes in single precision, where 0.6 is 0.60000002. */
+const asTyped = (value: number) => (Number.isInteger(value) ? value : Number(value.toPrecision(7)));
+
 function readLoras(stored: unknown): DraftLora[] {
   if (!Array.isArray(stored)) return [];
   return stored.flatMap((item) => {
     if (!isObject(item) || typeof item.name !== 'string' || !item.name) return [];
-    return [{ name: item.name, weight: typeof item.weight === 'number' ? item.weight : 1 }];
+    return [
+      { name: item.name, weight: typeof item.weight === 'number' ? asTyped(item.weight) : 1 },
+    ];
   });
 }
 
@@ -99,8 +104,9 @@ function readVideo(stored: unknown): DraftVideo {
   if (!isObject(stored)) return emptyVideo;
   const video: Record<string, unknown> = { ...emptyVideo };
   for (const key of Object.keys(emptyVideo)) {
-    if (typeof stored[key] === (key === 'end_image' ? 'string' : 'number'))
-      video[key] = stored[key];
+    const value = stored[key];
+    if (key === 'end_image' ? typeof value === 'string' : typeof value === 'number')
+      video[key] = typeof value === 'number' ? asTyped(value) : value;
   }
   return video as unknown as DraftVideo;
 }
@@ -121,7 +127,7 @@ export function readDraft(stored: unknown): Draft {
     }
     const isText = key === 'prompt' || key === 'negative_prompt';
     if (isText ? typeof value === 'string' : ['string', 'number'].includes(typeof value)) {
-      draft[key] = value;
+      draft[key] = typeof value === 'number' ? asTyped(value) : value;
     }
   }
   return draft as unknown as Draft;
