@@ -11,12 +11,13 @@ test('a prompt shows what it becomes, and all of it can be made', async ({ page,
   // Until the answer comes, the draws are still shown, and may show it twice.
   await expect(preview.getByText('a blue house by the sea, moon on the left')).toHaveCount(1);
   await page.getByRole('button', { name: 'Generate 4 pictures' }).click();
-  await studio.rest();
-  const { assets, total } = await studio.ask<{
-    assets: { recipe: { plan: { prompt: string; seed: number } } }[];
-    total: number;
-  }>('GET', '/api/assets');
-  expect(total).toBe(4);
+  const results = () =>
+    studio.ask<{
+      assets: { recipe: { plan: { prompt: string; seed: number } } }[];
+      total: number;
+    }>('GET', '/api/assets');
+  await expect.poll(async () => (await results()).total).toBe(4);
+  const { assets } = await results();
   expect(new Set(assets.map(({ recipe }) => recipe.plan.prompt)).size).toBe(4);
   expect(new Set(assets.map(({ recipe }) => recipe.plan.seed)).size).toBe(1);
 
