@@ -98,13 +98,20 @@ impl WanPipeline {
         let mut experts = Experts::new(layout.clone(), device, dtype);
         let rest = share(WanComponent::Transformer);
         experts.get(Expert::High, &mut |part| on_load(done + rest * part))?;
-        let scheduler = Config::read(&layout.scheduler_path())?;
+        let scheduler = match layout.scheduler_path() {
+            Some(path) => Config::read(&path)?,
+            None => Config::of_wan()?,
+        };
         if !scheduler.is_flow {
             return Err(Error::bad_weights(
-                layout.scheduler_path(),
+                &layout.root,
                 "its scheduler is not one of flow times",
             ));
         }
+        let tokenizer = match layout.read_stored_tokenizer()? {
+            Some((file, bytes)) => Tokenizer::from_spiece(&file, &bytes)?,
+            None => Tokenizer::open_t5(&layout.tokenizer_folder())?,
+        };
         let files: Vec<String> = layout
             .weights
             .iter()
@@ -115,7 +122,7 @@ impl WanPipeline {
             .saturating_sub(layout.bytes_of(WanComponent::Transformer))
             .saturating_sub(layout.bytes_of(WanComponent::Transformer2));
         Ok(Self {
-            tokenizer: Tokenizer::open_t5(&layout.tokenizer_folder())?,
+            tokenizer,
             text,
             vision,
             vae,

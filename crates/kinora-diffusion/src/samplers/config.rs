@@ -304,6 +304,18 @@ impl Config {
         Ok(config)
     }
 
+    /// Wan's, for files that come without: UniPC on flow times. Plans tell the shift.
+    pub fn of_wan() -> Result<Self> {
+        Self::parse_as(
+            "UniPCMultistepScheduler",
+            r#"{
+                "prediction_type": "flow_prediction",
+                "use_flow_sigmas": true,
+                "flow_shift": 5.0
+            }"#,
+        )
+    }
+
     /// The configuration of this checkpoint for another class: what the file says is taken over,
     /// what it does not say is that class's default. A flow model keeps its list of levels.
     ///

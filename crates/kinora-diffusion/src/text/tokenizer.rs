@@ -71,9 +71,19 @@ impl Tokenizer {
         let settings = Settings::read(folder)?;
         let inner = match read_tokenizer_json(folder)? {
             Some(inner) => inner,
-            None => build_t5(folder, &settings)?,
+            None => {
+                let path = folder.join("spiece.model");
+                build_t5(&path, &read_file_bounded(&path, MAX_FILE_BYTES)?, &settings)?
+            }
         };
         Self::new(inner, folder, &settings, "<pad>", "</s>")
+    }
+
+    /// Opens T5's tokenizer from the bytes of a `spiece.model` that another file carries.
+    pub fn from_spiece(file: &Path, bytes: &[u8]) -> Result<Self> {
+        let settings = Settings::default();
+        let inner = build_t5(file, bytes, &settings)?;
+        Self::new(inner, file, &settings, "<pad>", "</s>")
     }
 
     /// Opens Gemma's tokenizer in its folder.
@@ -314,15 +324,14 @@ fn read_merges(path: &Path) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-fn build_t5(folder: &Path, settings: &Settings) -> Result<Inner> {
-    let path = folder.join("spiece.model");
-    let bytes = read_file_bounded(&path, MAX_FILE_BYTES)?;
+/// `path` is where the bytes come from, for messages.
+fn build_t5(path: &Path, bytes: &[u8], settings: &Settings) -> Result<Inner> {
     let mut model =
-        sentencepiece::parse(&bytes).map_err(|reason| Error::bad_weights(&path, reason))?;
+        sentencepiece::parse(bytes).map_err(|reason| Error::bad_weights(path, reason))?;
     let extra = settings.extra_ids.unwrap_or(T5_EXTRA_IDS);
     if extra > 10_000 {
         return Err(Error::bad_weights(
-            folder,
+            path,
             format!("it has {extra} extra ids"),
         ));
     }
@@ -333,12 +342,12 @@ fn build_t5(folder: &Path, settings: &Settings) -> Result<Inner> {
     model
         .pieces
         .extend(extra.iter().map(|name| (name.clone(), 0.0)));
-    let fault = |error| fault(folder, error);
+    let fault = |error| fault(path, error);
     let unigram = Unigram::from(model.pieces, Some(model.unknown), false).map_err(fault)?;
     let mut inner = Inner::new(unigram);
     if !model.charsmap.is_empty() {
         let normalizer = catch_unwind(|| Precompiled::from(&model.charsmap))
-            .map_err(|_| Error::bad_weights(&path, "its normaliser is damaged"))?
+            .map_err(|_| Error::bad_weights(path, "its normaliser is damaged"))?
             .map_err(|error| fault(Box::new(error)))?;
         inner.with_normalizer(Some(normalizer)).map_err(fault)?;
     }
@@ -362,10 +371,10 @@ fn build_t5(folder: &Path, settings: &Settings) -> Result<Inner> {
         .map_err(fault)?;
     let id = inner
         .token_to_id(&end.content)
-        .ok_or_else(|| Error::bad_weights(folder, format!("it has no token {:?}", end.content)))?;
+        .ok_or_else(|| Error::bad_weights(path, format!("it has no token {:?}", end.content)))?;
     let template = TemplateProcessing::builder()
         .try_single(vec!["$A".to_owned(), end.content.clone()])
-        .map_err(|error| Error::bad_weights(folder, error))?
+        .map_err(|error| Error::bad_weights(path, error))?
         .special_tokens(vec![(end.content, id)])
         .build()
         .map_err(|error| fault(Box::new(error)))?;

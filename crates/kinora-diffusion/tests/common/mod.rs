@@ -127,6 +127,11 @@ pub fn write_gguf(path: &Path, tensors: &Tensors, architecture: Option<&str>) {
 /// A transformer under the names of its authors.
 pub fn to_bfl(canonical: &Tensors, config: &FluxConfig) -> Tensors {
     let map = maps::flux::transformer(config.layers, config.single_layers);
+    to_original(canonical, &map)
+}
+
+/// A network under the names of its authors, as far as it has the tensors.
+pub fn to_original(canonical: &Tensors, map: &maps::KeyMap) -> Tensors {
     let mut bfl: BTreeMap<String, Vec<(usize, Tensor)>> = BTreeMap::new();
     let mut add = |from: String, place: usize, tensor: &Tensor| {
         bfl.entry(from).or_default().push((place, tensor.clone()));
@@ -150,7 +155,9 @@ pub fn to_bfl(canonical: &Tensors, config: &FluxConfig) -> Tensors {
         }
     }
     for entry in map.tensors() {
-        add(entry.from.clone(), 0, &canonical[&entry.to]);
+        if let Some(tensor) = canonical.get(&entry.to) {
+            add(entry.from.clone(), 0, tensor);
+        }
     }
     let join = |mut parts: Vec<(usize, Tensor)>| {
         parts.sort_by_key(|(place, _)| *place);

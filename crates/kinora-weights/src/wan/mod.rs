@@ -1,16 +1,20 @@
-//! A recognised model of Wan 2.1 or 2.2 in a folder of the reference library: its configurations,
+//! A recognised model of Wan 2.1 or 2.2, in a folder of the reference library ([`folders`]) or in
+//! the files that its authors, ComfyUI and GGUF converters write ([`files`]): its configurations,
 //! and where the weights of each component lie.
-//!
-//! Not here: models of one file, which [`crate::identify`](crate::identify::identify) tells apart.
+
+mod files;
+mod folders;
+mod memory;
 
 use std::path::{Path, PathBuf};
 
 use kinora_core::WeightFile;
-use serde::Deserialize;
 
+pub use self::{folders::CLASSES, memory::ClipEstimate};
 use crate::{
     ClipVisionParts, Error, LatentStats, Result, T5Config, WanConfig, WanVaeConfig, WeightSet,
-    json::read_config, layout::list_files_as,
+    layout::{Origin, base_folder, list_files_as},
+    ltx::scheduler_path,
 };
 
 /// A part of a Wan model that has weights.
@@ -117,62 +121,6 @@ impl WanParts {
         self.input == WanInput::Channels
     }
 
-    /// What a run of a clip of this size needs besides weights, in activations of
-    /// `bytes_per_number`. The decode grows with the size of a frame only.
-    pub fn estimate(
-        &self,
-        (width, height): (u32, u32),
-        frames: u32,
-        bytes_per_number: u64,
-    ) -> ClipEstimate {
-        let scale = self.vae.scale() as u64;
-        let (columns, rows) = (u64::from(width) / scale, u64::from(height) / scale);
-        let time = self.vae.time_scale() as u64;
-        let latent_frames = u64::from(frames).saturating_sub(1) / time + 1;
-        let transformer = &self.transformer;
-        let tokens = latent_frames.saturating_mul(rows).saturating_mul(columns)
-            / transformer.patch_len().max(1) as u64;
-        // Stream, norm, queries, keys and values with their packed copies, attention, output; or
-        // the inside of the feed-forward layer, twice.
-        let hidden = transformer.hidden() as u64;
-        let wide = (11 * hidden).max(3 * hidden + 2 * transformer.ffn_dim as u64);
-        // Keys and values of two texts for every block.
-        let context = (4 * CONTEXT_ROWS)
-            .saturating_mul(hidden)
-            .saturating_mul(transformer.layers as u64);
-        let numbers = tokens.saturating_mul(wide).saturating_add(context);
-        ClipEstimate {
-            activations: numbers
-                .saturating_mul(bytes_per_number)
-                .saturating_add(64 << 20),
-            decode: self.decode_bytes(rows.saturating_mul(columns), bytes_per_number),
-        }
-    }
-
-    /// The decoder at its widest level: the frames of one latent frame, their padded copy, result
-    /// and residual; and what every convolution remembers.
-    fn decode_bytes(&self, latents: u64, bytes_per_number: u64) -> u64 {
-        let vae = &self.vae;
-        let levels = vae.multipliers.len();
-        let mut frames = 1u64;
-        let (mut widest, mut remembered) = (0u64, 0u64);
-        for (i, factor) in vae.multipliers.iter().rev().enumerate() {
-            let width = (factor * vae.decoder_base_dim) as u64;
-            let pixels = latents.saturating_mul(1 << (2 * i));
-            let row = pixels.saturating_mul(width);
-            widest = widest.max(row.saturating_mul(4 * frames + 2));
-            remembered = remembered
-                .saturating_add(row.saturating_mul(4 * (vae.blocks_per_level as u64 + 1)));
-            if i + 1 < levels && vae.halves_time[levels - 2 - i] {
-                frames *= 2;
-            }
-        }
-        widest
-            .saturating_add(remembered)
-            .saturating_mul(bytes_per_number)
-            .saturating_add(32 << 20)
-    }
-
     fn has(&self, component: WanComponent) -> bool {
         match component {
             WanComponent::Transformer2 => self.transformer_2.is_some(),
@@ -182,22 +130,10 @@ impl WanParts {
     }
 }
 
-/// Rows of text and pictures that the blocks attend to, at most in practice.
-const CONTEXT_ROWS: u64 = 512 + 514;
-
-/// Bytes per stage of a clip, besides weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClipEstimate {
-    /// Peak of the denoiser.
-    pub activations: u64,
-    /// Peak of the decoder.
-    pub decode: u64,
-}
-
 /// A recognised model. Headers and configurations were read and agree; no tensor was.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WanLayout {
-    /// The folder that was recognised.
+    /// The folder or file that was recognised.
     pub root: PathBuf,
     /// Release and task: `2.2-i2v-a14b`.
     pub variant: String,
@@ -207,132 +143,67 @@ pub struct WanLayout {
     pub weights: Vec<WeightFile>,
     /// Bytes of the tensors of each component, in the order of [`WanComponent::ALL`].
     pub component_bytes: [u64; 5],
+    origins: [Origin; 5],
 }
 
-/// `model_index.json`, as far as it counts.
-#[derive(Deserialize)]
-struct ModelIndex {
-    #[serde(rename = "_class_name")]
-    class: String,
-    #[serde(default)]
-    boundary_ratio: Option<f64>,
-    #[serde(default)]
-    expand_timesteps: bool,
-}
-
-/// The part of a text encoder's configuration that tells what it is.
-#[derive(Deserialize)]
-struct ModelType {
-    #[serde(default)]
-    model_type: String,
-}
-
-/// Classes of the reference library whose folders are read here.
-pub const CLASSES: [&str; 2] = ["WanPipeline", "WanImageToVideoPipeline"];
-
-/// Whether a folder says that it is a Wan model.
+/// Whether a folder or a file says that it is a Wan model.
 pub fn is_wan(root: &Path) -> bool {
-    read_config::<ModelIndex>(&root.join("model_index.json"))
-        .is_ok_and(|index| CLASSES.contains(&index.class.as_str()))
+    match root.join("model_index.json").is_file() {
+        true => folders::is_wan(root),
+        false => files::is_wan(root),
+    }
 }
 
-/// Recognises a folder of the reference library.
+/// Recognises a folder of the reference library, or a file with a transformer (or a folder with
+/// one, or with the two of Wan 2.2) and the other parts beside it.
 pub fn detect_wan(root: &Path) -> Result<WanLayout> {
-    let index: ModelIndex = read_config(&root.join("model_index.json"))?;
-    if !CLASSES.contains(&index.class.as_str()) {
-        return Err(Error::unknown_layout(
-            root,
-            format!("it is a {}, which is no Wan model", index.class),
-        ));
-    }
-    let parts = read_parts(root, &index)?;
+    let Found { parts, origins } = match root.join("model_index.json").is_file() {
+        true => folders::read(root)?,
+        false => files::read(root)?,
+    };
+    check_parts(root, &parts)?;
     let mut layout = WanLayout {
         root: root.to_owned(),
         variant: name_variant(&parts),
         parts,
         weights: Vec::new(),
         component_bytes: [0; 5],
+        origins,
     };
     for component in WanComponent::ALL {
-        if layout.parts.has(component) {
-            let set = layout.open(component)?;
-            layout.component_bytes[component as usize] = set.total_bytes();
-            layout
-                .weights
-                .extend(list_files_as(root, component.as_str(), &set)?);
+        if !layout.parts.has(component) {
+            continue;
+        }
+        let set = layout.open(component)?;
+        layout.component_bytes[component as usize] = set.total_bytes();
+        for file in list_files_as(root, component.as_str(), &set)? {
+            // A file with several components in it is listed once.
+            if layout.weights.iter().all(|other| other.file != file.file) {
+                layout.weights.push(file);
+            }
         }
     }
-    let tokenizer = layout.tokenizer_folder();
-    if !["tokenizer.json", "spiece.model"]
-        .iter()
-        .any(|file| tokenizer.join(file).is_file())
-    {
-        return Err(Error::missing(tokenizer, "tokenizer.json, or spiece.model"));
+    if !layout.has_tokenizer_files() && !layout.stores_tokenizer()? {
+        return Err(Error::missing(
+            layout.tokenizer_folder(),
+            "tokenizer.json, or spiece.model (umt5 files for ComfyUI in safetensors have it inside)",
+        ));
     }
     Ok(layout)
 }
 
-fn read_parts(root: &Path, index: &ModelIndex) -> Result<WanParts> {
-    let config_of = |component: WanComponent| -> Option<PathBuf> {
-        let path = root.join(component.as_str()).join("config.json");
-        path.is_file().then_some(path)
-    };
-    let needed = |component: WanComponent| {
-        config_of(component).ok_or_else(|| {
-            Error::missing(
-                root,
-                format!("{} (folder {}/)", component.title(), component.as_str()),
-            )
-        })
-    };
-    let transformer = WanConfig::read(&needed(WanComponent::Transformer)?)?;
-    let transformer_2 = match (index.boundary_ratio, config_of(WanComponent::Transformer2)) {
-        (Some(_), Some(path)) => Some(WanConfig::read(&path)?),
-        (Some(_), None) => {
-            needed(WanComponent::Transformer2)?;
-            None
-        }
-        (None, _) => None,
-    };
-    let vae_path = needed(WanComponent::Vae)?;
-    let vae = WanVaeConfig::read(&vae_path)?;
-    let stats = LatentStats::read(&vae_path, vae.latent_channels)?;
-    let text_path = needed(WanComponent::TextEncoder)?;
-    let text_type: ModelType = read_config(&text_path)?;
-    if text_type.model_type != "umt5" {
-        return Err(Error::unsupported(
-            &text_path,
-            format!(
-                "its text encoder is of the type {:?}, Wan uses \"umt5\"",
-                text_type.model_type
-            ),
-        ));
-    }
-    let vision = match transformer.image_dim {
-        Some(_) => Some(ClipVisionParts::read(&needed(WanComponent::ImageEncoder)?)?),
-        None => None,
-    };
-    let latents = vae.latent_channels;
-    let input = if index.expand_timesteps {
-        WanInput::FirstFrame
-    } else if transformer.in_channels == latents {
-        WanInput::Text
-    } else {
-        WanInput::Channels
-    };
-    let parts = WanParts {
-        transformer,
-        transformer_2,
-        boundary: index.boundary_ratio,
-        vae,
-        stats,
-        text: T5Config::read(&text_path)?,
-        vision,
-        input,
-    };
-    check_parts(root, &parts)?;
-    Ok(parts)
+/// What was found, before the parts were compared.
+struct Found {
+    parts: WanParts,
+    /// In the order of [`WanComponent::ALL`].
+    origins: [Origin; 5],
 }
+
+/// The tensor in which ComfyUI's text encoders carry their tokenizer, the bytes of `spiece.model`.
+const STORED_TOKENIZER: &str = "spiece_model";
+
+/// The published one has 4.5 MB.
+const MAX_TOKENIZER_BYTES: usize = 64 << 20;
 
 /// Whether the components fit each other.
 fn check_parts(root: &Path, parts: &WanParts) -> Result<()> {
@@ -419,7 +290,11 @@ fn name_variant(parts: &WanParts) -> String {
 impl WanLayout {
     /// Opens a component's weights under canonical names.
     pub fn open(&self, component: WanComponent) -> Result<WeightSet> {
-        let set = WeightSet::open_folder(&self.root.join(component.as_str()))?;
+        let set = match &self.origins[component as usize] {
+            Origin::Absent => return Err(Error::missing(&self.root, component.title())),
+            Origin::Folder(folder) => WeightSet::open_folder(folder)?,
+            Origin::File { file, part } => part.open(&WeightSet::open_file(file)?)?.set,
+        };
         Ok(match component {
             // The token table is stored once, under either name.
             WanComponent::TextEncoder if !set.has("shared.weight") => {
@@ -442,14 +317,48 @@ impl WanLayout {
         })
     }
 
-    /// The folder of the tokenizer's files.
+    /// The folder of the tokenizer's files. Where there are none in it, the text encoder's file
+    /// [carries the tokenizer](Self::read_stored_tokenizer).
     pub fn tokenizer_folder(&self) -> PathBuf {
-        self.root.join("tokenizer")
+        base_folder(&self.root).join("tokenizer")
     }
 
-    /// The scheduler's configuration.
-    pub fn scheduler_path(&self) -> PathBuf {
-        self.root.join("scheduler").join("scheduler_config.json")
+    fn has_tokenizer_files(&self) -> bool {
+        let folder = self.tokenizer_folder();
+        ["tokenizer.json", "spiece.model"]
+            .iter()
+            .any(|file| folder.join(file).is_file())
+    }
+
+    /// The bytes of `spiece.model` that the text encoder's file carries, and that file. None where
+    /// the tokenizer has files of its own, which count more.
+    pub fn read_stored_tokenizer(&self) -> Result<Option<(PathBuf, Vec<u8>)>> {
+        if self.has_tokenizer_files() {
+            return Ok(None);
+        }
+        let Origin::File { file, .. } = &self.origins[WanComponent::TextEncoder as usize] else {
+            return Ok(None);
+        };
+        let set = WeightSet::open_file(file)?;
+        match set.shape(STORED_TOKENIZER) {
+            Some(shape) if shape.iter().product::<usize>() <= MAX_TOKENIZER_BYTES => {
+                Ok(Some((file.clone(), set.read(STORED_TOKENIZER)?)))
+            }
+            Some(_) => Err(Error::damaged(file, "the tokenizer in it is too large")),
+            None => Ok(None),
+        }
+    }
+
+    fn stores_tokenizer(&self) -> Result<bool> {
+        Ok(match &self.origins[WanComponent::TextEncoder as usize] {
+            Origin::File { file, .. } => WeightSet::open_file(file)?.has(STORED_TOKENIZER),
+            Origin::Folder(_) | Origin::Absent => false,
+        })
+    }
+
+    /// The scheduler's configuration, where there is one; files come without.
+    pub fn scheduler_path(&self) -> Option<PathBuf> {
+        scheduler_path(&self.root)
     }
 
     /// Bytes of a component's tensors; 0 when there is no such component.

@@ -1,0 +1,73 @@
+//! What a clip of Wan takes besides weights, estimated before it runs.
+
+use super::WanParts;
+
+/// Rows of text and pictures that the blocks attend to, at most in practice.
+const CONTEXT_ROWS: u64 = 512 + 514;
+
+/// Bytes per stage of a clip, besides weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClipEstimate {
+    /// Peak of the denoiser.
+    pub activations: u64,
+    /// Peak of the decoder.
+    pub decode: u64,
+}
+
+impl WanParts {
+    /// What a run of a clip of this size needs besides weights, in activations of
+    /// `bytes_per_number`. The decode grows with the size of a frame only.
+    pub fn estimate(
+        &self,
+        (width, height): (u32, u32),
+        frames: u32,
+        bytes_per_number: u64,
+    ) -> ClipEstimate {
+        let scale = self.vae.scale() as u64;
+        let (columns, rows) = (u64::from(width) / scale, u64::from(height) / scale);
+        let time = self.vae.time_scale() as u64;
+        let latent_frames = u64::from(frames).saturating_sub(1) / time + 1;
+        let transformer = &self.transformer;
+        let tokens = latent_frames.saturating_mul(rows).saturating_mul(columns)
+            / transformer.patch_len().max(1) as u64;
+        // Stream, norm, queries, keys and values with their packed copies, attention, output; or
+        // the inside of the feed-forward layer, twice.
+        let hidden = transformer.hidden() as u64;
+        let wide = (11 * hidden).max(3 * hidden + 2 * transformer.ffn_dim as u64);
+        // Keys and values of two texts for every block.
+        let context = (4 * CONTEXT_ROWS)
+            .saturating_mul(hidden)
+            .saturating_mul(transformer.layers as u64);
+        let numbers = tokens.saturating_mul(wide).saturating_add(context);
+        ClipEstimate {
+            activations: numbers
+                .saturating_mul(bytes_per_number)
+                .saturating_add(64 << 20),
+            decode: self.decode_bytes(rows.saturating_mul(columns), bytes_per_number),
+        }
+    }
+
+    /// The decoder at its widest level: the frames of one latent frame, their padded copy, result
+    /// and residual; and what every convolution remembers.
+    fn decode_bytes(&self, latents: u64, bytes_per_number: u64) -> u64 {
+        let vae = &self.vae;
+        let levels = vae.multipliers.len();
+        let mut frames = 1u64;
+        let (mut widest, mut remembered) = (0u64, 0u64);
+        for (i, factor) in vae.multipliers.iter().rev().enumerate() {
+            let width = (factor * vae.decoder_base_dim) as u64;
+            let pixels = latents.saturating_mul(1 << (2 * i));
+            let row = pixels.saturating_mul(width);
+            widest = widest.max(row.saturating_mul(4 * frames + 2));
+            remembered = remembered
+                .saturating_add(row.saturating_mul(4 * (vae.blocks_per_level as u64 + 1)));
+            if i + 1 < levels && vae.halves_time[levels - 2 - i] {
+                frames *= 2;
+            }
+        }
+        widest
+            .saturating_add(remembered)
+            .saturating_mul(bytes_per_number)
+            .saturating_add(32 << 20)
+    }
+}
