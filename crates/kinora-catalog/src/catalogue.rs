@@ -160,6 +160,8 @@ impl Catalogue {
                 continue;
             }
             match recognise(&candidate.path) {
+                // The two halves of a pair lead to the same model.
+                Ok(layout) if self.holds(&layout) => {}
                 Ok(layout) => self.add_found(&candidate.name, layout, entries),
                 Err(_) if candidate.repo.is_some() => {}
                 Err(error) => {
@@ -168,6 +170,18 @@ impl Catalogue {
                 }
             }
         }
+    }
+
+    /// Whether a model of the very same files is listed already.
+    fn holds(&self, layout: &Recognised) -> bool {
+        let files = |layout: &Recognised| -> BTreeSet<PathBuf> {
+            let weights = layout.weights().iter();
+            weights.map(|file| layout.weight_path(file)).collect()
+        };
+        let own = files(layout);
+        (self.items.iter())
+            .filter_map(|item| item.layout.as_ref())
+            .any(|known| files(known) == own)
     }
 
     /// Where an entry's files lie, if they are there.

@@ -14,8 +14,8 @@ use common::{
 };
 use kinora_catalog::{Catalogue, Error, Folders, find_starter};
 use kinora_core::{
-    ImageFormat, Mode, Model, ModelId, ModelSource, OutputPlan, Plan, PlannedModel, Rng, Sampler,
-    Schedule, Seed, Size,
+    Family, ImageFormat, Mode, Model, ModelId, ModelSource, OutputPlan, Plan, PlannedModel, Rng,
+    Sampler, Schedule, Seed, Size,
     plan::{NUMERICS, PLAN_VERSION},
 };
 use kinora_weights::{Component, HashCache, WeightSet, detect};
@@ -360,4 +360,41 @@ fn the_starter_is_found_beside_the_program() {
         find_starter(Some(&said), Some(&root.join("usr/bin/kinora"))),
         Some(said)
     );
+}
+
+#[test]
+fn the_two_halves_of_a_pair_are_one_model() {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tools/goldens/cases/wan22_t2v_a14b/model");
+    let models = tempfile::tempdir().unwrap();
+    let copy = |from: &str, to: &str| {
+        let to = models.path().join(to);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(case.join(from), to).unwrap();
+    };
+    let weights = "diffusion_pytorch_model.safetensors";
+    copy(
+        &format!("transformer/{weights}"),
+        "wan_high_noise.safetensors",
+    );
+    copy(
+        &format!("transformer_2/{weights}"),
+        "wan_low_noise.safetensors",
+    );
+    copy("transformer/config.json", "transformer/config.json");
+    copy("tokenizer/tokenizer.json", "tokenizer/tokenizer.json");
+    for part in ["vae/config.json", "text_encoder/config.json"] {
+        copy(part, part);
+    }
+    copy(&format!("vae/{weights}"), &format!("vae/{weights}"));
+    copy(
+        "text_encoder/model.safetensors",
+        "text_encoder/model.safetensors",
+    );
+    let catalogue = load(&[models.path()]);
+    let installed: Vec<_> = (catalogue.models())
+        .filter(|model| model.family == Family::Wan && model.is_installed)
+        .map(|model| model.name.clone())
+        .collect();
+    assert_eq!(installed.len(), 1, "{installed:?}");
 }
