@@ -15,25 +15,12 @@ use std::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use server::Server;
+use server::{Moments, Server};
 
 const JOBS: usize = 40;
 const KILLS: usize = 60;
 /// From the start of the program until its engine works on a job again, at most.
 const RESTART_LIMIT: Duration = Duration::from_secs(2);
-
-/// Reproducible moments (SplitMix64): a failure can be looked at again.
-struct Moments(u64);
-
-impl Moments {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forty_jobs_survive_sixty_kills() {
