@@ -6,7 +6,9 @@
 //! - `bench picture MODEL WIDTH HEIGHT STEPS TOKENS FILE`: one picture into a PNG file, to be timed
 //!   from outside, from the start of the process.
 
-use std::{error::Error, fs::File, path::Path, time::Instant};
+mod timing;
+
+use std::{error::Error, fs::File, path::Path};
 
 use candle_core::{DType, Device, Tensor};
 use kinora_core::{Rng, Stage};
@@ -19,6 +21,8 @@ use kinora_diffusion::{
     vae::{KlVae, Tiling},
 };
 use kinora_weights::{Component, ModelLayout};
+
+use timing::best;
 
 const PROMPT: &str = "a lighthouse on a cliff at sunset, calm sea, two birds";
 
@@ -113,36 +117,6 @@ fn time_stages(
     .map(|(what, (wall, busy))| format!("\"{what}_ms\":{wall:.3},\"{what}_cpu_ms\":{busy:.3}"));
     println!("{{{}}}", entries.join(","));
     Ok(())
-}
-
-/// The least time on the clock and the least time of processors that one of `rounds` calls takes,
-/// after one that is not timed, in milliseconds: what the machine does when nothing else runs.
-fn best<T, E>(rounds: usize, mut call: impl FnMut() -> Result<T, E>) -> Result<(f64, f64), E> {
-    call()?;
-    let mut best = (f64::INFINITY, f64::INFINITY);
-    for _ in 0..rounds {
-        let (start, busy) = (Instant::now(), processor_ms());
-        call()?;
-        best.0 = best.0.min(start.elapsed().as_secs_f64() * 1000.0);
-        best.1 = best.1.min(processor_ms() - busy);
-    }
-    Ok(best)
-}
-
-/// Milliseconds that processors have spent on this process's threads; NaN where the system does
-/// not tell.
-fn processor_ms() -> f64 {
-    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
-        return f64::NAN;
-    };
-    threads
-        .flatten()
-        .filter_map(|thread| {
-            let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            text.split_whitespace().next()?.parse::<f64>().ok()
-        })
-        .sum::<f64>()
-        / 1e6
 }
 
 fn make_picture(

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use image::{ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, metadata::Orientation};
 use kinora_core::ImageFormat;
 
 use crate::{
@@ -35,7 +35,8 @@ impl Picture {
     }
 }
 
-/// Decodes a PNG, JPEG or WebP. Transparency is laid over white; deeper channels become eight bits.
+/// Decodes a PNG, JPEG or WebP. Transparency is laid over white; deeper channels become eight bits;
+/// a photo that says how the camera was held stands upright.
 ///
 /// # Errors
 /// `UnsupportedFile`, `Damaged`, and `TooLarge` beyond [`MAX_PIXELS`], told before memory is taken.
@@ -61,9 +62,12 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
     limits.max_alloc = Some(pixels * 16 + (32 << 20));
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
-    let image = reader
-        .decode()
-        .map_err(|error| Error::damaged(error.to_string()))?;
+    let damaged = |error: image::ImageError| Error::damaged(error.to_string());
+    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    // What cannot be read of it turns nothing.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    image.apply_orientation(orientation);
     let (width, height) = (image.width(), image.height());
     let rgb = if image.color().has_alpha() {
         let over_white = |colour: u8, alpha: u8| {

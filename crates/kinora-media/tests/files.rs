@@ -337,3 +337,48 @@ fn sha256(bytes: &[u8]) -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect()
 }
+
+/// EXIF with nothing but how the camera was held: 1 is upright, 6 a quarter turn to the right.
+fn exif(orientation: u16) -> Vec<u8> {
+    let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0".to_vec();
+    exif.extend(0x0112_u16.to_le_bytes());
+    exif.extend(3_u16.to_le_bytes());
+    exif.extend(1_u32.to_le_bytes());
+    exif.extend(orientation.to_le_bytes());
+    exif.extend([0; 6]);
+    exif
+}
+
+#[test]
+fn a_photo_stands_as_the_camera_was_held() {
+    // Black on the left, white on the right, and wider than high.
+    let pixels: Vec<u8> = (0..32 * 16)
+        .flat_map(|i| if i % 32 < 16 { [0; 3] } else { [255; 3] })
+        .collect();
+    let mut jpeg = Vec::new();
+    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 95)
+        .encode(&pixels, 32, 16, image::ExtendedColorType::Rgb8)
+        .unwrap();
+    let held = |orientation: u16| {
+        let exif = exif(orientation);
+        let mut photo = jpeg[..2].to_vec();
+        photo.extend([0xff, 0xe1]);
+        photo.extend((exif.len() as u16 + 2).to_be_bytes());
+        photo.extend(exif);
+        photo.extend(&jpeg[2..]);
+        kinora_media::decode(&photo).unwrap()
+    };
+    let upright = held(1);
+    assert_eq!((upright.width, upright.height), (32, 16));
+    let turned = held(6);
+    assert_eq!((turned.width, turned.height), (16, 32));
+    // What was on the left is on top.
+    assert!(turned.rgb[..3].iter().all(|value| *value < 40));
+    assert!(
+        turned.rgb[turned.rgb.len() - 3..]
+            .iter()
+            .all(|value| *value > 215)
+    );
+    // Nonsense turns nothing.
+    assert_eq!((held(99).width, held(99).height), (32, 16));
+}
