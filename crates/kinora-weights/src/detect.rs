@@ -20,10 +20,16 @@ use crate::{
 /// folder with one) in any layout, safetensors or GGUF, with the other parts beside it.
 pub fn detect(root: &Path) -> Result<ModelLayout> {
     let metadata = root.metadata().map_err(Error::io(root))?;
+    let index = root.join("model_index.json");
+    if (metadata.is_file() || !index.is_file())
+        && let Some(file) = sd::files::find_file(root)?
+    {
+        return sd::detect_file(root, &file);
+    }
     let recognised = if metadata.is_file() {
         recognise_files(root, root)?
-    } else if root.join("model_index.json").is_file() {
-        let index: ModelIndex = read_config(&root.join("model_index.json"))?;
+    } else if index.is_file() {
+        let index: ModelIndex = read_config(&index)?;
         if index.is_sd() {
             return sd::detect(root, &index);
         }
@@ -344,7 +350,9 @@ pub(crate) fn find_part<T>(
         return Ok(part);
     }
     let own = folder.join(name);
-    if own.join("config.json").is_file() {
+    let has_weights =
+        || list_files(&own).is_ok_and(|names| names.iter().any(|n| has_weights_name(n)));
+    if own.join("config.json").is_file() && has_weights() {
         let config = read_config(&own.join("config.json"))?;
         return Ok((Origin::Folder(own), config));
     }

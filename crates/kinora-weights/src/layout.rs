@@ -203,6 +203,11 @@ impl ModelLayout {
         }
     }
 
+    /// The folder that file names are relative to, and in which other parts lie.
+    pub fn folder(&self) -> &Path {
+        base_folder(&self.root)
+    }
+
     /// The folder of a tokenizer's files.
     pub fn tokenizer_folder(&self, tokenizer: Tokenizer) -> PathBuf {
         base_folder(&self.root).join(tokenizer.as_str())

@@ -1,5 +1,8 @@
-//! Stable Diffusion 1.x, 2.x and XL in the reference library's folders: what their configurations
-//! say, which release they are, and whether the parts fit each other.
+//! Stable Diffusion 1.x, 2.x and XL, in the reference library's folders (here) and in one file
+//! ([`files`]): what their configurations say, which release they are, and whether the parts fit
+//! each other.
+
+pub(crate) mod files;
 
 use std::path::Path;
 
@@ -10,7 +13,7 @@ use serde_json::Value;
 use crate::{
     ClipConfig, Component, Error, ModelLayout, Parts, Result, UnetConfig, VaeConfig, WeightSet,
     json::{read_config, read_file_bounded, without_infinities},
-    layout::{Origin, list_files_as, open_origin},
+    layout::{Origin, base_folder, list_files_as, open_origin},
     maps,
 };
 
@@ -88,6 +91,14 @@ fn folder_name(component: Component) -> &'static str {
     }
 }
 
+/// What was found, before the parts were compared.
+struct Found {
+    parts: SdParts,
+    /// In the order of [`Component::ALL`].
+    origins: [Origin; 4],
+    family: Family,
+}
+
 /// Recognises a folder whose `model_index.json` is one of Stable Diffusion's.
 pub(crate) fn detect(root: &Path, index: &ModelIndex) -> Result<ModelLayout> {
     let parts = read_parts(root, index)?;
@@ -99,8 +110,6 @@ pub(crate) fn detect(root: &Path, index: &ModelIndex) -> Result<ModelLayout> {
             check_tokenizer(&root.join(name))?;
         }
     }
-    check_parts(root, &parts)?;
-    let (family, variant) = name_release(root, &parts)?;
     let origins = Component::ALL.map(|component| {
         let is_there = match component {
             Component::Transformer | Component::Vae => true,
@@ -112,6 +121,34 @@ pub(crate) fn detect(root: &Path, index: &ModelIndex) -> Result<ModelLayout> {
             false => Origin::Absent,
         }
     });
+    let family = match (parts.unet.added_dim, parts.unet.has_linear_projection) {
+        (Some(_), _) => Family::Sdxl,
+        (None, true) => Family::Sd2,
+        (None, false) => Family::Sd1,
+    };
+    let found = Found {
+        parts,
+        origins,
+        family,
+    };
+    describe(root, found)
+}
+
+/// Recognises a file with a UNet, the other parts in it or beside it. Its text is cut by CLIP's own
+/// tokenizer unless there is one beside it.
+pub(crate) fn detect_file(root: &Path, file: &Path) -> Result<ModelLayout> {
+    describe(root, files::read(file)?)
+}
+
+/// Opens every component once: names, shapes and sizes agree with the configurations.
+fn describe(root: &Path, found: Found) -> Result<ModelLayout> {
+    let Found {
+        parts,
+        origins,
+        family,
+    } = found;
+    check_parts(root, &parts)?;
+    let variant = name_variant(root, family, &parts)?;
     let parts = Parts::Sd(Box::new(parts));
     let mut layout = ModelLayout {
         root: root.to_owned(),
@@ -135,8 +172,12 @@ pub(crate) fn detect(root: &Path, index: &ModelIndex) -> Result<ModelLayout> {
         }
         layout.component_bytes[slot] = set.total_bytes();
         layout.component_elements[slot] = set.total_elements();
-        let files = list_files_as(root, folder_name(component), &set)?;
-        layout.weights.extend(files);
+        for file in list_files_as(root, folder_name(component), &set)? {
+            // A file with everything in it is listed once.
+            if layout.weights.iter().all(|other| other.file != file.file) {
+                layout.weights.push(file);
+            }
+        }
     }
     Ok(layout)
 }
@@ -176,10 +217,7 @@ fn read_parts(root: &Path, index: &ModelIndex) -> Result<SdParts> {
             })
         })
         .transpose()?;
-    let scheduler = root.join("scheduler").join("scheduler_config.json");
-    let bytes = read_file_bounded(&scheduler, MAX_SCHEDULER)?;
-    let scheduler =
-        String::from_utf8(bytes).map_err(|_| Error::damaged(&scheduler, "it is not UTF-8 text"))?;
+    let scheduler = read_scheduler(&root.join("scheduler").join("scheduler_config.json"))?;
     Ok(SdParts {
         vae: VaeConfig::read(&vae_path)?,
         zeroes_empty_negative: is_xl && index.force_zeros_for_empty_prompt.unwrap_or(true),
@@ -189,6 +227,11 @@ fn read_parts(root: &Path, index: &ModelIndex) -> Result<SdParts> {
         clip_2,
         scheduler,
     })
+}
+
+fn read_scheduler(path: &Path) -> Result<String> {
+    let bytes = read_file_bounded(path, MAX_SCHEDULER)?;
+    String::from_utf8(bytes).map_err(|_| Error::damaged(path, "it is not UTF-8 text"))
 }
 
 fn check_tokenizer(folder: &Path) -> Result<()> {
@@ -303,45 +346,31 @@ fn check_component(component: Component, set: &WeightSet, parts: &SdParts) -> Re
     }
 }
 
-/// Family and release. Releases with the same networks differ in what their scheduler says.
-fn name_release(root: &Path, parts: &SdParts) -> Result<(Family, &'static str)> {
+/// The release. Releases with the same networks differ in what their scheduler says.
+fn name_variant(root: &Path, family: Family, parts: &SdParts) -> Result<&'static str> {
     let scheduler: Value =
         serde_json::from_str(&without_infinities(&parts.scheduler)).map_err(|error| {
-            let path = root.join("scheduler").join("scheduler_config.json");
+            let path = base_folder(root)
+                .join("scheduler")
+                .join("scheduler_config.json");
             Error::damaged(path, error.to_string())
         })?;
     let says = |name: &str, value: &str| scheduler.get(name).and_then(Value::as_str) == Some(value);
     let is_velocity = says("prediction_type", "v_prediction");
     let is_trailing = says("timestep_spacing", "trailing");
     let is_inpainting = parts.unet.in_channels != parts.vae.latent_channels;
-    Ok(if parts.clip.is_none() {
-        (Family::Sdxl, "refiner")
-    } else if parts.unet.added_dim.is_some() {
-        let variant = if is_inpainting {
-            "inpaint"
-        } else if is_velocity {
-            "v-prediction"
-        } else if is_trailing && says("_class_name", "EulerAncestralDiscreteScheduler") {
+    Ok(match family {
+        Family::Sdxl if parts.clip.is_none() => "refiner",
+        _ if is_inpainting => "inpaint",
+        Family::Sdxl if is_velocity => "v-prediction",
+        Family::Sdxl if is_trailing && says("_class_name", "EulerAncestralDiscreteScheduler") => {
             "turbo"
-        } else if is_trailing && says("_class_name", "EulerDiscreteScheduler") {
-            "lightning"
-        } else {
-            "base"
-        };
-        (Family::Sdxl, variant)
-    } else if parts.unet.has_linear_projection {
-        let variant = if is_inpainting {
-            "inpaint"
-        } else if is_velocity {
-            "2.1"
-        } else if is_trailing && says("_class_name", "EulerDiscreteScheduler") {
-            "turbo"
-        } else {
-            "2.1-base"
-        };
-        (Family::Sd2, variant)
-    } else {
-        let variant = if is_inpainting { "inpaint" } else { "1.5" };
-        (Family::Sd1, variant)
+        }
+        Family::Sdxl if is_trailing && says("_class_name", "EulerDiscreteScheduler") => "lightning",
+        Family::Sdxl => "base",
+        Family::Sd2 if is_velocity => "2.1",
+        Family::Sd2 if is_trailing && says("_class_name", "EulerDiscreteScheduler") => "turbo",
+        Family::Sd2 => "2.1-base",
+        _ => "1.5",
     })
 }

@@ -13,7 +13,7 @@ use kinora_weights::{Component, ModelLayout};
 use super::{
     ImageParams, JobTimings, RunLimits, RunWatch,
     unet::{
-        UnetStage, milliseconds,
+        UnetStage, milliseconds, open_tokenizer,
         rows::{Conditioning, Prompted},
     },
 };
@@ -60,7 +60,7 @@ impl SdPipeline {
         let done = layout.bytes_of(Component::TextEncoder) as f32 / total;
         on_load(done);
         Ok(Self {
-            tokenizer: Tokenizer::open_clip(&layout.root.join("tokenizer"))?,
+            tokenizer: open_tokenizer(layout, "tokenizer", config)?,
             clip,
             stage: UnetStage::open(layout, parts, (device, dtype), done, on_load)?,
         })

@@ -15,7 +15,7 @@ use super::{
     ImageParams, JobTimings, RunLimits, RunWatch,
     params::PretendedSizes,
     unet::{
-        UnetStage, milliseconds,
+        UnetStage, milliseconds, open_tokenizer,
         rows::{Conditioning, Prompted},
     },
 };
@@ -107,7 +107,7 @@ impl SdxlPipeline {
             .map(|config| {
                 Ok::<_, Error>(Side {
                     clip: ClipEncoder::load(&weights(Component::TextEncoder)?, config)?,
-                    tokenizer: Tokenizer::open_clip(&layout.root.join("tokenizer"))?,
+                    tokenizer: open_tokenizer(layout, "tokenizer", config)?,
                 })
             })
             .transpose()?;
@@ -117,7 +117,7 @@ impl SdxlPipeline {
                 &config.config,
                 config.projection,
             )?,
-            tokenizer: Tokenizer::open_clip(&layout.root.join("tokenizer_2"))?,
+            tokenizer: open_tokenizer(layout, "tokenizer_2", &config.config)?,
         };
         on_load(done);
         Ok(Self {

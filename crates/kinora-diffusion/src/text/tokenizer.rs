@@ -6,10 +6,12 @@
 
 use std::{
     collections::HashMap,
+    io::Read,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
+use flate2::read::GzDecoder;
 use kinora_weights::read_file_bounded;
 use serde::Deserialize;
 use tokenizers::{
@@ -43,6 +45,10 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 const CLIP_WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
+/// The byte pairs of OpenAI's CLIP, 48,894 lines: every published CLIP text encoder was trained with
+/// them. Files in one piece come without a tokenizer.
+const CLIP_MERGES: &[u8] = include_bytes!("clip_merges.txt.gz");
+
 /// Tokens that T5 sets aside at the end of its table, when its configuration does not tell.
 const T5_EXTRA_IDS: u32 = 100;
 
@@ -64,6 +70,23 @@ impl Tokenizer {
             None => build_clip(folder, &settings)?,
         };
         Self::new(inner, folder, &settings, "<|endoftext|>", "<|endoftext|>")
+    }
+
+    /// CLIP's own tokenizer, which comes with the program. `padding` is what short prompts are
+    /// filled up with: `<|endoftext|>` in OpenAI's models, `!` in OpenCLIP's.
+    pub fn clip(padding: &str) -> Result<Self> {
+        let path = Path::new("the built-in tokenizer");
+        let mut text = String::new();
+        GzDecoder::new(CLIP_MERGES)
+            .read_to_string(&mut text)
+            .map_err(|error| fault(path, error))?;
+        let merges = parse_merges(path, &text)?;
+        let settings = Settings {
+            pad_token: Some(SpecialToken::Text(padding.to_owned())),
+            ..Settings::default()
+        };
+        let inner = assemble_clip(path, clip_vocab(&merges), merges, &settings)?;
+        Self::new(inner, path, &settings, "<|endoftext|>", "<|endoftext|>")
     }
 
     /// Opens T5's tokenizer in its folder.
@@ -259,6 +282,39 @@ fn build_clip(folder: &Path, settings: &Settings) -> Result<Inner> {
     let vocab: HashMap<String, u32> =
         serde_json::from_slice(&bytes).map_err(|error| fault(&path, error))?;
     let merges = read_merges(&folder.join("merges.txt"))?;
+    assemble_clip(folder, vocab, merges, settings)
+}
+
+/// CLIP's table, in the order in which OpenAI's program builds it (`clip/simple_tokenizer.py`): the
+/// 256 letters that stand for bytes, each again as the end of a word, the joined pairs, and the two
+/// marks.
+fn clip_vocab(merges: &[(String, String)]) -> HashMap<String, u32> {
+    let is_plain = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let plain = (0..=255u8).filter(is_plain).map(char::from);
+    // Bytes that show as nothing get letters from beyond Latin 1, in their order.
+    let others = (0..=255u8).filter(|byte| !is_plain(byte)).count() as u32;
+    let others = (256..256 + others).filter_map(char::from_u32);
+    let letters: Vec<String> = plain.chain(others).map(String::from).collect();
+    let ends = letters.iter().map(|letter| format!("{letter}</w>"));
+    let pairs = merges
+        .iter()
+        .map(|(first, second)| format!("{first}{second}"));
+    let marks = ["<|startoftext|>", "<|endoftext|>"].map(str::to_owned);
+    (letters.iter().cloned())
+        .chain(ends)
+        .chain(pairs)
+        .chain(marks)
+        .zip(0..)
+        .collect()
+}
+
+/// `folder` is where it comes from, for messages.
+fn assemble_clip(
+    folder: &Path,
+    vocab: HashMap<String, u32>,
+    merges: Vec<(String, String)>,
+    settings: &Settings,
+) -> Result<Inner> {
     let token = |token: &Option<SpecialToken>, usual: &str| match token {
         Some(token) => token.to_added(),
         None => AddedToken::from(usual, true).normalized(true),
@@ -313,6 +369,10 @@ fn build_clip(folder: &Path, settings: &Settings) -> Result<Inner> {
 fn read_merges(path: &Path) -> Result<Vec<(String, String)>> {
     let bytes = read_file_bounded(path, MAX_FILE_BYTES)?;
     let text = String::from_utf8(bytes).map_err(|error| fault(path, error))?;
+    parse_merges(path, &text)
+}
+
+fn parse_merges(path: &Path, text: &str) -> Result<Vec<(String, String)>> {
     text.lines()
         .filter(|line| !line.starts_with("#version") && !line.is_empty())
         .map(|line| {

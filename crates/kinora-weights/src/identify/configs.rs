@@ -52,6 +52,13 @@ pub(super) fn read(kind: Kind, names: NameLayout, set: &WeightSet) -> Result<Net
     Ok(network)
 }
 
+/// Groups of the norms: 32 in every published network, and in narrower ones what divides them. No
+/// shape tells.
+fn groups_of(channels: &[usize]) -> usize {
+    let divides = |groups: &usize| channels.iter().all(|width| width % groups == 0);
+    [32, 16, 8, 4, 2].into_iter().find(divides).unwrap_or(1)
+}
+
 /// Levels and blocks of a UNet under its authors' names.
 pub(super) fn unet_shape(set: &WeightSet, prefix: &str) -> UnetShape {
     let places = count_blocks(set, &format!("{prefix}input_blocks."));
@@ -142,7 +149,7 @@ impl Shapes<'_> {
             .and_then(|shape| shape.get(1).copied());
         // SD 1.x has 8 heads everywhere; later ones have heads of 64. Shapes do not tell.
         let is_first = cross_attention_dim == 768 && added_dim.is_none();
-        let heads = |channels: &usize| if is_first { 8 } else { channels / 64 };
+        let heads = |channels: &usize| if is_first { 8 } else { (channels / 64).max(1) };
         Ok(UnetConfig {
             in_channels: self.size("conv_in.weight", 1)?,
             out_channels: self.size("conv_out.weight", 0)?,
@@ -157,7 +164,7 @@ impl Shapes<'_> {
             added_dim,
             // Nothing tells; they are the same in every published network.
             added_time_dim: ADDED_TIME_DIM,
-            norm_groups: 32,
+            norm_groups: groups_of(&block_out_channels),
             block_out_channels,
         })
     }
@@ -280,21 +287,22 @@ impl Shapes<'_> {
             16 => (0.3611, Some(0.1159)),
             _ => (0.18215, None),
         };
+        let block_out_channels: Vec<usize> = (0..levels)
+            .map(|level| {
+                let name = format!(
+                    "decoder.up_blocks.{}.resnets.0.conv1.weight",
+                    levels - 1 - level
+                );
+                self.size(&name, 0)
+            })
+            .collect::<Result<_>>()?;
         Ok(VaeConfig {
             in_channels: self.size("encoder.conv_in.weight", 1)?,
             out_channels: self.size("decoder.conv_out.weight", 0)?,
             latent_channels,
-            block_out_channels: (0..levels)
-                .map(|level| {
-                    let name = format!(
-                        "decoder.up_blocks.{}.resnets.0.conv1.weight",
-                        levels - 1 - level
-                    );
-                    self.size(&name, 0)
-                })
-                .collect::<Result<_>>()?,
             layers_per_block: self.count("decoder.up_blocks.0.resnets.").saturating_sub(1),
-            norm_groups: 32,
+            norm_groups: groups_of(&block_out_channels),
+            block_out_channels,
             scaling_factor,
             shift_factor,
             has_mid_attention: self.set.has("decoder.mid_block.attentions.0.to_q.weight"),
@@ -342,7 +350,7 @@ impl Shapes<'_> {
             hidden,
             intermediate: self.size("encoder.layers.0.mlp.fc1.weight", 0)?,
             layers: self.count("encoder.layers."),
-            heads: hidden / 64,
+            heads: (hidden / 64).max(1),
             max_positions: self.size("embeddings.position_embedding.weight", 0)?,
             eos_token_id: 2,
             activation,

@@ -10,7 +10,7 @@ use std::{sync::OnceLock, time::Instant};
 
 use candle_core::{DType, Device, Tensor};
 use kinora_core::Stage;
-use kinora_weights::{Component, ModelLayout, SdParts};
+use kinora_weights::{ClipConfig, Component, ModelLayout, SdParts, TextActivation};
 
 use self::{
     guidance::guide,
@@ -24,6 +24,7 @@ use crate::{
     memory,
     previews::LatentPreview,
     samplers::Config,
+    text::Tokenizer,
     vae::{KlVae, Tiling},
 };
 
@@ -33,6 +34,22 @@ const MAX_SIDE: u32 = 16_384;
 /// Rows of one batch: beyond, a processor gains nothing and pictures only come later.
 const MAX_BATCH_CPU: usize = 4;
 const MAX_BATCH: usize = 32;
+
+/// The tokenizer of a model's text encoder: in its folder, or CLIP's own where a model is one file
+/// and has none beside it.
+pub(crate) fn open_tokenizer(
+    layout: &ModelLayout,
+    folder: &str,
+    config: &ClipConfig,
+) -> Result<Tokenizer> {
+    let folder = layout.folder().join(folder);
+    match (folder.is_dir(), config.activation) {
+        (true, _) => Tokenizer::open_clip(&folder),
+        // OpenAI's models, and those of OpenCLIP.
+        (false, TextActivation::QuickGelu) => Tokenizer::clip("<|endoftext|>"),
+        (false, _) => Tokenizer::clip("!"),
+    }
+}
 
 /// Denoiser and VAE with their weights in memory, and how noise is taken away.
 pub(crate) struct UnetStage {
