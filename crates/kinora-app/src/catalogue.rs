@@ -174,6 +174,7 @@ impl Catalogue for LocalCatalogue {
         Ok(PlannedLora {
             name: entry.name,
             weight: 1.0,
+            expert: entry.expert,
             bytes: entry.bytes,
             sha256,
             path: entry.path,

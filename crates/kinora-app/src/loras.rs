@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use kinora_catalog::loras::{LoraEntry, LoraError};
-use kinora_core::{Code, ModelId, Problem};
+use kinora_core::{Code, Expert, ModelId, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,9 @@ pub struct LoraInfo {
     pub ranks: Vec<usize>,
     /// Tensors in it.
     pub tensors: usize,
+    /// The one of two networks that it seems to be for, as its name says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expert: Option<Expert>,
     /// Why it cannot be used.
     pub fault: Option<String>,
 }
@@ -130,6 +133,7 @@ fn to_info(entry: LoraEntry) -> LoraInfo {
         base: entry.base.map(str::to_owned),
         ranks: entry.ranks,
         tensors: entry.tensors,
+        expert: entry.expert,
         fault: entry.fault,
     }
 }

@@ -30,6 +30,7 @@ pub trait Catalogue: Send + Sync {
     fn loras(&self) -> Vec<LoraEntry>;
 
     /// A LoRA file as plans name it, with its hash as far as it is known, if it changes this model.
+    /// Its expert is the one that its name speaks of.
     ///
     /// # Errors
     /// There is no such file, it cannot be used, or fits nothing of the model.

@@ -242,6 +242,7 @@ pub fn to_request(plan: &Plan, output_name: Option<String>) -> Request {
             .map(|lora| LoraRequest {
                 name: lora.name.clone(),
                 weight: lora.weight,
+                expert: lora.expert,
             })
             .collect(),
         video: to_options(plan),

@@ -44,7 +44,8 @@ pub struct Context<'a> {
     pub memory_needed: &'a dyn Fn(&Plan) -> u64,
     /// The file behind a picture that a request names.
     pub picture: &'a dyn Fn(&PictureRef) -> Result<PlannedPicture, Problem>,
-    /// The file behind the name of a LoRA, if it changes this model.
+    /// The file behind the name of a LoRA, if it changes this model, with the expert that its name
+    /// speaks of.
     pub lora: &'a dyn Fn(&ModelId, &str) -> Result<PlannedLora, Problem>,
     /// A random seed below 2³².
     pub random_seed: &'a dyn Fn() -> u32,

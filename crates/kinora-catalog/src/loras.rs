@@ -6,6 +6,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use kinora_core::Expert;
 use kinora_weights::{
     Recognised,
     lora::{LoraFile, LoraReport},
@@ -36,6 +37,8 @@ pub struct LoraEntry {
     pub ranks: Vec<usize>,
     /// Tensors in it.
     pub tensors: usize,
+    /// The expert of Wan 2.2 that its name speaks of.
+    pub expert: Option<Expert>,
     /// Why it cannot be used.
     pub fault: Option<String>,
 }
@@ -131,6 +134,7 @@ fn describe(name: String, path: PathBuf) -> LoraEntry {
         base: None,
         ranks: Vec::new(),
         tensors: 0,
+        expert: None,
         fault: None,
         path,
     };
@@ -139,6 +143,7 @@ fn describe(name: String, path: PathBuf) -> LoraEntry {
             entry.base = file.base().map(|base| base.title());
             entry.ranks = file.ranks();
             entry.tensors = file.key_count();
+            entry.expert = file.expert();
         }
         Err(error) => entry.fault = Some(format!("failed to {error}")),
     }

@@ -95,6 +95,9 @@ pub enum Command {
     /// Look at the models
     #[command(subcommand)]
     Models(Models),
+    /// Look at LoRA files, and at what of them fits a model
+    #[command(subcommand)]
+    Loras(Loras),
     /// Look at what a prompt with choices becomes
     #[command(subcommand)]
     Prompts(Prompts),
@@ -167,8 +170,9 @@ pub struct Look {
     /// How far it may move away from that picture, above 0 up to 1
     #[arg(long, value_name = "X", help_heading = "Pictures")]
     pub strength: Option<f32>,
-    /// LoRA by its name in the folder `loras`, with a weight behind a colon; several are possible
-    #[arg(long, value_name = "NAME[:WEIGHT]", help_heading = "Pictures")]
+    /// LoRA by its name in the folder `loras`, with a weight behind a colon; several are possible.
+    /// For one of two networks (Wan 2.2) `:high` or `:low` follows
+    #[arg(long, value_name = "NAME[:WEIGHT][:EXPERT]", help_heading = "Pictures")]
     pub lora: Vec<String>,
     /// Frames of a clip
     #[arg(long, value_name = "N", help_heading = "Clips")]
@@ -481,6 +485,21 @@ pub enum Models {
     Show {
         /// Which
         id: String,
+    },
+}
+
+/// `kinora loras`
+#[derive(Debug, Subcommand)]
+pub enum Loras {
+    /// List the files in the folder `loras` of the models folder
+    List,
+    /// Say what of files fits a model, before anything is run
+    Check {
+        /// Which, as the list names them; all that can be used when left out
+        names: Vec<String>,
+        /// The model; the one that a prompt without a model gets when left out
+        #[arg(short, long, value_name = "ID")]
+        model: Option<String>,
     },
 }
 

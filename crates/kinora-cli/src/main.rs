@@ -107,6 +107,7 @@ async fn run(cli: Cli) -> Result<u8, Refusal> {
         Command::Assets(arguments) => commands::assets::run(&context, arguments).await,
         Command::Sessions(arguments) => commands::sessions::run(&context, arguments).await,
         Command::Models(arguments) => commands::models::run(&context, arguments).await,
+        Command::Loras(arguments) => commands::loras::run(&context, arguments).await,
         Command::Prompts(arguments) => commands::prompts::run(&context, arguments).await,
         Command::Wildcards(arguments) => commands::wildcards::run(&context, arguments).await,
         Command::Run(arguments) => commands::recipe::run(&context, arguments).await,

@@ -50,4 +50,4 @@ pub use sampler::{Sampler, Schedule};
 pub use seed::{Rng, Seed};
 pub use session::{Batch, BatchKind, Session, SessionKind};
 pub use time::Timestamp;
-pub use video::{VideoOptions, VideoPlan};
+pub use video::{Expert, VideoOptions, VideoPlan};

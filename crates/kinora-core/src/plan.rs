@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, Family, FileFormat, Mode, ModelId, PlannedSource, Rng, Sampler, Schedule, Seed,
+    Digest, Expert, Family, FileFormat, Mode, ModelId, PlannedSource, Rng, Sampler, Schedule, Seed,
     VideoPlan,
 };
 
@@ -75,6 +75,9 @@ pub struct PlannedLora {
     pub name: String,
     /// 1 is as it was trained.
     pub weight: f32,
+    /// The network that it changes, where the model has two. None: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expert: Option<Expert>,
     /// Size in bytes.
     pub bytes: u64,
     /// SHA-256 of the file; known at the latest when the file was loaded.

@@ -1,10 +1,12 @@
 //! What a user asked for, before anything is decided.
 
+use std::str::FromStr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    FileFormat, ModelId, PictureRef, Priority, Rng, Sampler, Schedule, Seed, SessionId,
+    Expert, FileFormat, ModelId, PictureRef, Priority, Rng, Sampler, Schedule, Seed, SessionId,
     VideoOptions,
 };
 
@@ -17,10 +19,47 @@ pub struct LoraRequest {
     /// 1 is as it was trained, 0 nothing; negative weights take away.
     #[serde(default = "one")]
     pub weight: f32,
+    /// The network that it changes, where a model has two. None: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expert: Option<Expert>,
 }
 
 fn one() -> f32 {
     1.0
+}
+
+/// Why a text names no LoRA.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a name with a weight, such as style:0.8 or style:0.8:high")]
+pub struct BadLora(String);
+
+/// `style`, `style:0.8`, `style:0.8:high`, `style:low`.
+impl FromStr for LoraRequest {
+    type Err = BadLora;
+
+    fn from_str(text: &str) -> Result<Self, BadLora> {
+        let bad = || BadLora(text.chars().take(80).collect());
+        let cut = |text: &str, expert: Expert| {
+            let (rest, last) = text.rsplit_once(':')?;
+            (last.trim() == expert.name()).then(|| (rest.to_owned(), Some(expert)))
+        };
+        let (rest, expert) = cut(text, Expert::High)
+            .or_else(|| cut(text, Expert::Low))
+            .unwrap_or_else(|| (text.to_owned(), None));
+        let (name, weight) = match rest.rsplit_once(':') {
+            Some((name, weight)) => (name, weight.trim().parse().map_err(|_| bad())?),
+            None => (rest.as_str(), 1.0),
+        };
+        let name = name.trim();
+        if name.is_empty() || !f32::is_finite(weight) {
+            return Err(bad());
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            weight,
+            expert,
+        })
+    }
 }
 
 /// What becomes of the choices in a prompt: `{a|b}`, wildcards and the like.
@@ -86,4 +125,28 @@ pub struct Request {
     pub priority: Option<Priority>,
     /// Session that the results belong to.
     pub session: Option<SessionId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lora_is_written_with_its_weight_and_its_expert() {
+        let read = |text: &str| text.parse::<LoraRequest>().ok();
+        let lora = |name: &str, weight, expert| {
+            Some(LoraRequest {
+                name: name.to_owned(),
+                weight,
+                expert,
+            })
+        };
+        assert_eq!(read("style"), lora("style", 1.0, None));
+        assert_eq!(read("a/b v1.0: -0.8"), lora("a/b v1.0", -0.8, None));
+        assert_eq!(read("x:0.5:high"), lora("x", 0.5, Some(Expert::High)));
+        assert_eq!(read("x:low"), lora("x", 1.0, Some(Expert::Low)));
+        for text in ["", ":1", "x:", "x:much", "x:1:mid", "x:nan", "x:inf", ":high"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
 }

@@ -5,6 +5,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::PictureRef;
 
+/// One of the two networks that share the steps of some models, Wan 2.2's for instance.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Expert {
+    /// Takes the first, noisy steps.
+    High,
+    /// Takes the last steps.
+    Low,
+}
+
+impl Expert {
+    /// Its name in requests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Low => "low",
+        }
+    }
+}
+
 /// What may be asked of a clip. Everything may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -234,14 +234,16 @@ fn an_adapter_beside_quantised_weights_equals_one_merged_into_widened_ones() {
         &["difference"],
     ] {
         let results = [&mut quantised, &mut merged].map(|pipeline| {
+            let model = pipeline.adaptive();
             let adapters = names
                 .iter()
                 .map(|name| WeightedAdapter {
-                    adapter: pipeline.open_adapter(&adapter(name)).unwrap().into(),
+                    adapter: model.open_adapter(&adapter(name)).unwrap().into(),
                     weight: 0.8,
+                    expert: None,
                 })
                 .collect();
-            pipeline.set_adapters(adapters).unwrap();
+            model.set_adapters(adapters).unwrap();
             run(pipeline, &params)
         });
         let [ours, theirs] = results;
@@ -258,6 +260,6 @@ fn an_adapter_beside_quantised_weights_equals_one_merged_into_widened_ones() {
             .fold(0f32, f32::max);
         assert!(moved > 0.01, "{names:?}: {moved}");
     }
-    quantised.set_adapters(Vec::new()).unwrap();
+    quantised.adaptive().set_adapters(Vec::new()).unwrap();
     assert!(run(&mut quantised, &params) == before);
 }

@@ -6,7 +6,7 @@ use candle_core::{DType, Device as Compute};
 use kinora_core::{Mode, Plan, PlannedLora, PlannedModel, WeightFile, engine::Device};
 use kinora_diffusion::{
     Error, Result,
-    adapters::{Adapter, WeightedAdapter},
+    adapters::{Adapter, Adaptive, WeightedAdapter},
     pipelines::{
         FluxOptions, ImageParams, Pipeline, RunLimits, SdOptions, Switch, VideoParams, WanPipeline,
     },
@@ -43,13 +43,9 @@ impl Network {
         if self.adapted == loras {
             return Ok(());
         }
-        let Kind::Pictures(pipeline) = &mut self.kind else {
-            return match loras {
-                [] => Ok(()),
-                _ => Err(Error::BadRequest(
-                    "this model takes no LoRA files".to_owned(),
-                )),
-            };
+        let model: &mut dyn Adaptive = match &mut self.kind {
+            Kind::Pictures(pipeline) => pipeline.adaptive(),
+            Kind::Wan(pipeline) => &mut **pipeline,
         };
         let is_same = |a: &PlannedLora, b: &PlannedLora| {
             (&a.path, a.bytes, &a.sha256) == (&b.path, b.bytes, &b.sha256)
@@ -62,7 +58,7 @@ impl Network {
             let adapter = match known {
                 Some((_, adapter)) => Arc::clone(adapter),
                 None => {
-                    let adapter = Arc::new(pipeline.open_adapter(&lora.path)?);
+                    let adapter = Arc::new(model.open_adapter(&lora.path)?);
                     self.adapters.push((lora.clone(), Arc::clone(&adapter)));
                     adapter
                 }
@@ -70,11 +66,12 @@ impl Network {
             wanted.push(WeightedAdapter {
                 adapter,
                 weight: lora.weight,
+                expert: lora.expert,
             });
         }
         // Half-changed networks are brought to the next plan's adapters from whatever they are.
         self.adapted.clear();
-        pipeline.set_adapters(wanted)?;
+        model.set_adapters(wanted)?;
         self.adapted = loras.to_vec();
         Ok(())
     }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use kinora_core::{Family, WeightFile};
 
 use crate::{
-    Component, ModelLayout, Network, Parts, Result, detect,
+    ModelLayout, Result, detect,
     layout::base_folder,
-    lora::{LoraComponent, LoraTargets},
+    lora::LoraTargets,
     memory::{self, Estimate},
-    wan::{WanComponent, WanLayout, detect_wan, is_wan},
+    wan::{WanLayout, detect_wan, is_wan},
 };
 
 /// A recognised model. Headers and configurations were read and agree; no tensor was.
@@ -109,29 +109,10 @@ impl Recognised {
 
     /// The layers that adapters may change.
     pub fn lora_targets(&self) -> Result<LoraTargets> {
-        let mut targets = LoraTargets::new();
         match self {
-            Self::Pictures(layout) => {
-                let network = match &layout.parts {
-                    Parts::Flux(parts) => Network::Flux(parts.transformer.clone()),
-                    Parts::Sd(parts) => Network::Unet(parts.unet.clone()),
-                };
-                targets.add_denoiser(&network, &layout.open(Component::Transformer)?);
-                for (component, part) in [
-                    (Component::TextEncoder, LoraComponent::TextEncoder),
-                    (Component::TextEncoder2, LoraComponent::TextEncoder2),
-                ] {
-                    if layout.bytes_of(component) > 0 {
-                        targets.add_component(part, &layout.open(component)?);
-                    }
-                }
-            }
-            Self::Wan(layout) => {
-                let network = Network::Wan(layout.parts.transformer.clone());
-                targets.add_denoiser(&network, &layout.open(WanComponent::Transformer)?);
-            }
+            Self::Pictures(layout) => LoraTargets::of_pictures(layout),
+            Self::Wan(layout) => LoraTargets::of_wan(layout),
         }
-        Ok(targets)
     }
 
     /// What a run of this size needs.

@@ -14,9 +14,10 @@ use common::{
     recorded::{Manifests, crc, read, unfold},
     write_sparse,
 };
+use kinora_core::Expert;
 use kinora_weights::{
     Error, Network, Part, TensorView, WeightSet, identify, identify_set,
-    lora::{Expert, Factor, LoraComponent, LoraFile, LoraTargets, Patch, PatchKind},
+    lora::{Factor, LoraComponent, LoraFile, LoraTargets, Patch, PatchKind},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -471,6 +472,9 @@ fn the_name_tells_the_expert() {
     for (name, expert) in [
         ("Wan2.2-I2V-HIGH_noise.safetensors", Some(Expert::High)),
         ("sunset_lownoise.safetensors", Some(Expert::Low)),
+        ("wan22_sunset_high_v2.safetensors", Some(Expert::High)),
+        ("wan22_sunset_high_contrast.safetensors", None),
+        ("high_noise_and_low_noise.safetensors", None),
         ("sunset.safetensors", None),
     ] {
         let path = write_f32(&folder.path().join(name), None, &tensors);

@@ -23,7 +23,7 @@ export function settingsOf(plan: Plan): Record<string, unknown> {
     image: input(plan.source?.image.sha256),
     mask: input(plan.source?.mask?.sha256),
     strength: plan.source?.strength ?? null,
-    loras: (plan.loras ?? []).map(({ name, weight }) => ({ name, weight })),
+    loras: (plan.loras ?? []).map(({ name, weight, expert }) => ({ name, weight, expert })),
     video: plan.video
       ? { ...plan.video, end_image: input(plan.source?.end_image?.sha256) }
       : undefined,

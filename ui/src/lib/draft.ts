@@ -6,7 +6,14 @@ import { createStoredStore } from './store';
 export interface DraftLora {
   name: string;
   weight: number;
+  /** The one of two networks that it changes; absent: all of them. */
+  expert?: Expert;
 }
+
+/** One of the two networks that share the steps of some models. */
+export type Expert = 'high' | 'low';
+
+const isExpert = (value: unknown): value is Expert => value === 'high' || value === 'low';
 
 /** What only clips have. */
 export interface DraftVideo {
@@ -95,7 +102,11 @@ function readLoras(stored: unknown): DraftLora[] {
   return stored.flatMap((item) => {
     if (!isObject(item) || typeof item.name !== 'string' || !item.name) return [];
     return [
-      { name: item.name, weight: typeof item.weight === 'number' ? asTyped(item.weight) : 1 },
+      {
+        name: item.name,
+        weight: typeof item.weight === 'number' ? asTyped(item.weight) : 1,
+        ...(isExpert(item.expert) && { expert: item.expert }),
+      },
     ];
   });
 }

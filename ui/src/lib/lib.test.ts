@@ -75,7 +75,12 @@ describe('the draft', () => {
       prompt: 'x',
       image: 'input:ab',
       strength: 0.4,
-      loras: [{ name: 'ink', weight: -0.5 }, { name: 'neon' }, { weight: 1 }, 'junk'],
+      loras: [
+        { name: 'ink', weight: -0.5, expert: 'low' },
+        { name: 'neon', expert: 'mid' },
+        { weight: 1 },
+        'junk',
+      ],
       video: { frames: 81, seconds: null, fps: '16', end_image: 'asset:1' },
     };
     const draft = readDraft(settings);
@@ -83,7 +88,7 @@ describe('the draft', () => {
       image: 'input:ab',
       strength: 0.4,
       loras: [
-        { name: 'ink', weight: -0.5 },
+        { name: 'ink', weight: -0.5, expert: 'low' },
         { name: 'neon', weight: 1 },
       ],
       video: { frames: 81, fps: null, end_image: 'asset:1' },

@@ -56,7 +56,7 @@ pub enum Setting {
     Strength,
     /// Picture that a clip ends with.
     EndImage,
-    /// LoRA names with weights: `style:0.8, ink`.
+    /// LoRA names with weights, and the expert where a model has two: `style:0.8, ink:1:high`.
     Lora,
     /// Frames of a clip.
     Frames,
@@ -292,21 +292,13 @@ fn parse_picture(text: &str) -> Result<PictureRef, &'static str> {
     text.parse().map_err(|_| reason)
 }
 
-/// Names with weights behind colons, separated by commas: `style:0.8, ink`.
+/// Names with weights behind colons, separated by commas: `style:0.8, ink:0.5:high`.
 fn parse_loras(text: &str) -> Result<Vec<LoraRequest>, &'static str> {
+    let reason = "names of LoRA files with weights, such as style:0.8 or style:0.8:high";
     text.split([',', ';'])
         .map(str::trim)
         .filter(|part| !part.is_empty())
-        .map(|part| {
-            let (name, weight) = match part.rsplit_once(':') {
-                Some((name, weight)) => (name, parse_real(weight)),
-                None => (part, Some(1.0)),
-            };
-            Ok(LoraRequest {
-                name: name.trim().to_owned(),
-                weight: weight.ok_or("names of LoRA files with weights, such as style:0.8")?,
-            })
-        })
+        .map(|part| part.parse().map_err(|_| reason))
         .collect()
 }
 

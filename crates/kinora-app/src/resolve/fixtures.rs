@@ -64,7 +64,7 @@ pub fn candidate(id: &str, change: impl FnOnce(&mut Model)) -> Candidate {
 /// `fast`: no guidance, no negative prompt. `full`: both. `gone`: not installed. `broken`: faulty.
 /// `huge`: needs 100 GiB. `odd`: sides of 300 to 1000 in multiples of 64, one copy, short prompts.
 /// `painter`: starts from pictures and takes LoRA files. `editor`: needs a picture. `mover`: makes
-/// clips from pictures, with two experts.
+/// clips from pictures, with two experts, and takes LoRA files.
 pub fn models() -> Vec<Candidate> {
     vec![
         candidate("gone", |model| model.is_installed = false),
@@ -127,6 +127,7 @@ pub fn models() -> Vec<Candidate> {
                 max: 20.0,
                 default: 3.5,
             });
+            model.capabilities.loras = true;
             model.capabilities.cfg_always = true;
             model.capabilities.video = Some(VideoRule {
                 frames: IntRange {

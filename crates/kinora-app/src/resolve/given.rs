@@ -326,16 +326,49 @@ impl Check {
                     ),
                 );
             }
+            let has_experts = (model.capabilities.video.as_ref()).is_some_and(|rule| rule.experts);
+            if let (Some(expert), false) = (asked.expert, has_experts) {
+                self.refuse(
+                    &format!("{field}.expert"),
+                    format!("{} has no network for {} noise alone", model.name, expert.name()),
+                    "Leave the expert out: this model has one network, and every file changes it.",
+                );
+            }
+            // The same file may go to both experts with a weight for each.
+            let is_taken = |other: &PlannedLora| {
+                let experts = other.expert.zip(asked.expert);
+                experts.is_none_or(|(one, other)| one == other)
+            };
             match (context.lora)(&model.id, &asked.name) {
-                Ok(lora) if loras.iter().any(|other| other.name == lora.name) => self.refuse(
-                    &field,
-                    format!("{} is named twice", lora.name),
-                    "Name it once, with the weight that you want.",
-                ),
-                Ok(lora) => loras.push(PlannedLora {
-                    weight: asked.weight,
-                    ..lora
-                }),
+                Ok(lora)
+                    if loras
+                        .iter()
+                        .any(|other| other.name == lora.name && is_taken(other)) =>
+                {
+                    self.refuse(
+                        &field,
+                        format!("{} is named twice", lora.name),
+                        "Name it once, with the weight that you want.",
+                    );
+                }
+                Ok(lora) => {
+                    if let (Some(expert), None, true) = (lora.expert, asked.expert, has_experts) {
+                        self.note(
+                            &field,
+                            format!(
+                                "{} changes both networks, and its name says {} noise: choose that \
+                                 expert for it if it is one of a pair",
+                                lora.name,
+                                expert.name()
+                            ),
+                        );
+                    }
+                    loras.push(PlannedLora {
+                        weight: asked.weight,
+                        expert: asked.expert,
+                        ..lora
+                    });
+                }
                 Err(mut problem) => {
                     problem.field = Some(field);
                     self.problem(problem);

@@ -76,6 +76,7 @@ fn find_lora(_: &ModelId, name: &str) -> Result<PlannedLora, Problem> {
     match name {
         "ink" | "style" => Ok(PlannedLora {
             name: name.to_owned(),
+            expert: None,
             weight: 1.0,
             bytes: 10,
             sha256: None,
@@ -242,6 +243,23 @@ fn table() -> Vec<(Value, Expect)> {
         ),
         (
             json!({"prompt": "x", "model": "painter", "loras": [{"name": "ink"}, {"name": "ink"}]}),
+            No(&[(INVALID, "loras[1]")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "painter", "loras": [{"name": "ink", "expert": "high"}]}),
+            No(&[(INVALID, "loras[0].expert")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "loras": [{"name": "ink", "expert": "high"},
+                {"name": "ink", "weight": 0.5, "expert": "low"}, {"name": "style"}]}),
+            Ok_(json!({"loras": [
+                {"name": "ink", "weight": 1.0, "expert": "high", "bytes": 10, "sha256": null, "path": "/loras/ink"},
+                {"name": "ink", "weight": 0.5, "expert": "low", "bytes": 10, "sha256": null, "path": "/loras/ink"},
+                {"name": "style", "weight": 1.0, "bytes": 10, "sha256": null, "path": "/loras/style"}]}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "loras": [{"name": "ink", "expert": "high"},
+                {"name": "ink"}]}),
             No(&[(INVALID, "loras[1]")]),
         ),
         (

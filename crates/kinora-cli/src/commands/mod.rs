@@ -7,6 +7,7 @@ pub mod config;
 pub mod doctor;
 pub mod generate;
 pub mod jobs;
+pub mod loras;
 pub mod models;
 pub mod prompts;
 pub mod recipe;
@@ -17,7 +18,7 @@ pub mod wildcards;
 use std::io::Read;
 
 use kinora_app::{bulk::decode_text, bytes::read_bounded, jobs::Note};
-use kinora_core::{Asset, Code, Job, JobState, LoraRequest, PictureRef, Problem, Request};
+use kinora_core::{Asset, Code, Job, JobState, LoraRequest, PictureRef, Problem, Request, request::BadLora};
 use serde_json::{Map, Value, json};
 
 use crate::{Context, args::Look, connection::Refusal, exit, text};
@@ -116,24 +117,17 @@ pub async fn picture(
     Ok(Some(context.connection.keep_input(bytes).await?.reference))
 }
 
-/// `style`, `style:0.8`.
+/// `style`, `style:0.8`, `style:0.8:high`.
 fn parse_lora(text: &str) -> Result<LoraRequest, Refusal> {
-    let (name, weight) = match text.rsplit_once(':') {
-        Some((name, weight)) => (name, weight.parse().ok()),
-        None => (text, Some(1.0)),
-    };
-    match weight {
-        Some(weight) => Ok(LoraRequest {
-            name: name.to_owned(),
-            weight,
-        }),
-        None => Err(Problem::in_field(
+    text.parse().map_err(|error: BadLora| {
+        Problem::in_field(
             "lora",
-            format!("{text:?} does not end with a weight"),
-            "Write the name, a colon and a number: style:0.8.",
+            error.to_string(),
+            "Write the name, a colon and a number: style:0.8. A model with two networks takes \
+             :high or :low behind it.",
         )
-        .into()),
-    }
+        .into()
+    })
 }
 
 /// Tells what `resolve` decided differently from what was asked.

@@ -3,7 +3,7 @@
 //! Formulas: LoRA <https://arxiv.org/abs/2106.09685>, LoHa and LoKr as in LyCORIS
 //! <https://arxiv.org/abs/2309.14859>, DoRA <https://arxiv.org/abs/2402.09353>.
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{Device, Tensor};
 use kinora_weights::{
     Part, TensorView, WeightSet,
     decode::decode,
@@ -221,19 +221,20 @@ fn select(delta: &Tensor, part: Part) -> Result<Tensor> {
 }
 
 /// What is to be added to `base` so that `base + delta` has these lengths, of its rows where there
-/// is one for each row, of its columns otherwise.
+/// is one for each row, of its columns otherwise. Those of a convolution are all numbers of one
+/// output, or of one input.
 fn renormalise(base: &Tensor, delta: &Tensor, lengths: &Tensor) -> Result<Tensor> {
-    let rows = base.dim(0)?;
-    let (changed, flat_base) = (flat(&(base + delta)?)?, flat(base)?);
-    let is_by_row = lengths.elem_count() == rows && (lengths.rank() < 2 || lengths.dim(0)? == rows);
-    let scale = if is_by_row {
-        let norm = changed.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
-        (lengths.reshape((rows, 1))? / (norm + f64::from(f32::EPSILON))?)?
-    } else if base.rank() == 2 && lengths.elem_count() == base.dim(1)? {
-        let norm = changed.sqr()?.sum_keepdim(0)?.sqrt()?;
-        (lengths.reshape((1, lengths.elem_count()))? / (norm + f64::from(f32::EPSILON))?)?
-    } else {
-        bail_shape!("lengths {:?} of a weight {:?}", lengths.dims(), base.dims());
+    let (rows, columns) = (base.dim(0)?, base.dim(1)?);
+    // A linear layer is a kernel of one position.
+    let changed = (base + delta)?.reshape((rows, columns, ()))?;
+    let count = lengths.elem_count();
+    let is_by_row = count == rows && (lengths.rank() < 2 || lengths.dim(0)? == rows);
+    let (shape, over) = match is_by_row {
+        true => ((rows, 1, 1), [1, 2]),
+        false if count == columns => ((1, columns, 1), [0, 2]),
+        false => bail_shape!("lengths {:?} of a weight {:?}", lengths.dims(), base.dims()),
     };
-    Ok((changed.broadcast_mul(&scale)? - flat_base)?.reshape(base.dims())?)
+    let norm = changed.sqr()?.sum_keepdim(over.as_slice())?.sqrt()?;
+    let scale = (lengths.reshape(shape)? / (norm + f64::from(f32::EPSILON))?)?;
+    Ok((changed.broadcast_mul(&scale)?.reshape(base.dims())? - base)?)
 }

@@ -6,10 +6,17 @@
 //! `kinora-weights` only. The arithmetic of each kind is in [`delta`].
 
 mod delta;
+#[cfg(test)]
+pub(crate) mod testing;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use candle_core::Tensor;
+use kinora_core::Expert;
 use kinora_weights::lora::{LoraBinding, LoraComponent, LoraFile, LoraReport, LoraTargets};
 
 use crate::{
@@ -55,6 +62,20 @@ pub struct WeightedAdapter {
     pub adapter: Arc<Adapter>,
     /// Its weight; negative ones take away.
     pub weight: f32,
+    /// The network that it changes, where a model has two. None: both.
+    pub expert: Option<Expert>,
+}
+
+impl WeightedAdapter {
+    fn is_for(&self, network: Option<Expert>) -> bool {
+        self.expert.is_none() || network.is_none() || self.expert == network
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.adapter, &other.adapter)
+            && self.weight == other.weight
+            && self.expert == other.expert
+    }
 }
 
 /// What several adapters do to one network of a model.
@@ -64,10 +85,18 @@ pub struct AdapterSet<'a> {
 }
 
 impl<'a> AdapterSet<'a> {
-    /// The changes of one component. Weights must be finite; those of 0 change nothing.
-    pub fn new(adapters: &'a [WeightedAdapter], component: LoraComponent) -> Result<Self> {
+    /// The changes of one component, of one expert where there are two. Weights must be finite;
+    /// those of 0 change nothing.
+    pub fn new(
+        adapters: &'a [WeightedAdapter],
+        component: LoraComponent,
+        expert: Option<Expert>,
+    ) -> Result<Self> {
         let mut patches: BTreeMap<&str, Vec<_>> = BTreeMap::new();
-        for WeightedAdapter { adapter, weight } in adapters {
+        for one in adapters.iter().filter(|one| one.is_for(expert)) {
+            let WeightedAdapter {
+                adapter, weight, ..
+            } = one;
             if !weight.is_finite() {
                 return Err(Error::BadRequest(format!(
                     "the weight of {} must be a finite number",
@@ -120,26 +149,129 @@ impl TensorChanges for AdapterSet<'_> {
     }
 }
 
-/// The layers of a network that adapters may change, by component.
-pub type AdaptableLayers<'a> = Vec<(LoraComponent, Vec<&'a mut dyn Adaptable>)>;
+/// The layers of one network that adapters may change.
+pub struct AdaptableNetwork<'a> {
+    /// What it is in the model.
+    pub component: LoraComponent,
+    /// Which of two denoisers it is; None where there is one.
+    pub expert: Option<Expert>,
+    /// Its layers.
+    pub layers: Vec<&'a mut dyn Adaptable>,
+}
 
-/// Narrows targets to the tensors that the model's layers can change: everything else is told as
-/// not applied.
-pub(crate) fn keep_adaptable(targets: &mut LoraTargets, layers: &AdaptableLayers) {
-    for (component, layers) in layers {
-        let names: std::collections::BTreeSet<String> =
-            layers.iter().flat_map(|layer| layer.tensors()).collect();
-        targets.retain(*component, |name| names.contains(name));
+impl<'a> AdaptableNetwork<'a> {
+    /// A network that its model has once.
+    pub fn only(component: LoraComponent, layers: Vec<&'a mut dyn Adaptable>) -> Self {
+        Self {
+            component,
+            expert: None,
+            layers,
+        }
+    }
+
+    /// Brings every layer to these adapters, from whatever it was before.
+    pub fn adapt(self, adapters: &[WeightedAdapter]) -> Result<()> {
+        let set = AdapterSet::new(adapters, self.component, self.expert)?;
+        for layer in self.layers {
+            layer.adapt(&set)?;
+        }
+        Ok(())
     }
 }
 
-/// Brings every layer to these adapters, from whatever it was before.
-pub(crate) fn adapt_layers(adapters: &[WeightedAdapter], layers: AdaptableLayers) -> Result<()> {
-    for (component, layers) in layers {
-        let set = AdapterSet::new(adapters, component)?;
-        for layer in layers {
-            layer.adapt(&set)?;
-        }
+/// What a loaded model remembers of adapters.
+#[derive(Debug, Default)]
+pub struct Adapted {
+    /// The layers that adapters may change, by every name that files call them; made when the first
+    /// file is opened.
+    targets: Option<LoraTargets>,
+    /// What its networks are brought to.
+    adapters: Vec<WeightedAdapter>,
+}
+
+impl Adapted {
+    /// What its networks are brought to.
+    pub fn adapters(&self) -> &[WeightedAdapter] {
+        &self.adapters
     }
-    Ok(())
+
+    /// The adapters, for the identity of checkpoints.
+    pub fn describe(&self) -> String {
+        let lines = self.adapters.iter().map(|one| {
+            let WeightedAdapter {
+                adapter,
+                weight,
+                expert,
+            } = one;
+            let (path, bytes) = (adapter.path().display(), adapter.bytes());
+            format!("{path} {bytes} {weight:?} {expert:?}\n")
+        });
+        lines.collect()
+    }
+}
+
+/// A loaded model whose networks adapters change.
+pub trait Adaptive {
+    /// Its networks, as far as they are in memory.
+    fn networks(&mut self) -> Vec<AdaptableNetwork<'_>>;
+
+    /// Its layers by every name that files call them, read from its headers.
+    fn read_targets(&self) -> Result<LoraTargets>;
+
+    /// What it remembers of adapters.
+    fn adapted(&mut self) -> &mut Adapted;
+
+    /// Opens an adapter (LoRA and its relatives) and tells what of it fits this model. Nothing is
+    /// changed yet.
+    ///
+    /// # Errors
+    /// A file that fits nothing of the model is refused, with the family it was made for.
+    fn open_adapter(&mut self, path: &Path) -> Result<Adapter> {
+        if self.adapted().targets.is_none() {
+            let mut targets = self.read_targets()?;
+            keep_adaptable(&mut targets, &self.networks());
+            self.adapted().targets = Some(targets);
+        }
+        let targets = self.adapted().targets.get_or_insert_default();
+        Adapter::open(path, targets)
+    }
+
+    /// Brings the networks to these adapters without reading the model again, from whatever they
+    /// were before; none gives back the model as it was loaded, bit for bit.
+    fn set_adapters(&mut self, adapters: Vec<WeightedAdapter>) -> Result<()> {
+        let old = &self.adapted().adapters;
+        let mut pairs = old.iter().zip(&adapters);
+        if old.len() == adapters.len() && pairs.all(|(old, new)| old.is_same(new)) {
+            return Ok(());
+        }
+        // Weights are checked before the first layer is touched.
+        AdapterSet::new(&adapters, LoraComponent::Denoiser, None)?;
+        let adapt = |networks: Vec<AdaptableNetwork>, adapters: &[WeightedAdapter]| {
+            networks
+                .into_iter()
+                .try_for_each(|network| network.adapt(adapters))
+        };
+        let result = adapt(self.networks(), &adapters);
+        self.adapted().adapters = adapters;
+        if let Err(error) = result {
+            // Half of it would be neither the one nor the other.
+            self.adapted().adapters.clear();
+            adapt(self.networks(), &[])?;
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
+/// Narrows targets to the tensors that the model's layers can change: everything else is told as
+/// not applied.
+fn keep_adaptable(targets: &mut LoraTargets, networks: &[AdaptableNetwork]) {
+    for network in networks {
+        let names: BTreeSet<String> = network
+            .layers
+            .iter()
+            .flat_map(|layer| layer.tensors())
+            .collect();
+        targets.retain(network.component, |name| names.contains(name));
+    }
 }

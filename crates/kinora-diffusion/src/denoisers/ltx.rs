@@ -14,7 +14,7 @@ use crate::{
     Result,
     error::bail_shape,
     layers::{
-        Activation, HeadSizes, KeysAndValues, Linear, Modulation, NormedCrossAttention,
+        Activation, Adaptable, HeadSizes, KeysAndValues, Linear, Modulation, NormedCrossAttention,
         NormedSelfAttention, Pairs, Precision, Rope, TimeModulation, Weights, distinct_times,
         on_workers, rope_of_shares,
     },
@@ -108,6 +108,21 @@ impl LtxDenoiser {
     /// Its sizes.
     pub fn config(&self) -> &LtxConfig {
         &self.config
+    }
+
+    /// The layers that adapters may change.
+    pub fn adaptables(&mut self) -> Vec<&mut dyn Adaptable> {
+        let [first, second] = &mut self.text;
+        let mut layers: Vec<&mut dyn Adaptable> =
+            vec![&mut self.input, first, second, &mut self.out];
+        layers.extend(self.time.adaptables());
+        for block in &mut self.blocks {
+            layers.extend(block.own.adaptables());
+            layers.extend(block.cross.adaptables());
+            layers.push(&mut block.mlp_in);
+            layers.push(&mut block.mlp_out);
+        }
+        layers
     }
 
     /// The positions of so many latent frames, rows and columns. `spacing`: seconds from one latent

@@ -16,7 +16,7 @@ use crate::{
     Error, Result,
     error::bail_shape,
     layers::{
-        Activation, HeadSizes, KeysAndValues, Linear, Modulation, NormedCrossAttention,
+        Activation, Adaptable, HeadSizes, KeysAndValues, Linear, Modulation, NormedCrossAttention,
         NormedSelfAttention, Pairs, Precision, RmsNorm, Rope, TimeModulation, Weights,
         distinct_times, on_workers, rope_of_shares,
     },
@@ -313,6 +313,31 @@ impl Ltx2Denoiser {
     /// Its sizes.
     pub fn config(&self) -> &LtxConfig {
         &self.config
+    }
+
+    /// The layers that adapters may change.
+    pub fn adaptables(&mut self) -> Vec<&mut dyn Adaptable> {
+        let mut layers: Vec<&mut dyn Adaptable> = Vec::new();
+        for stream in [&mut self.video, &mut self.audio] {
+            layers.extend([&mut stream.input, &mut stream.out].map(|layer| layer as &mut dyn Adaptable));
+            for layer in stream.text.iter_mut().flatten() {
+                layers.push(layer);
+            }
+            let times = [&mut stream.time, &mut stream.cross, &mut stream.gate];
+            for time in times.into_iter().chain(&mut stream.prompt) {
+                layers.extend(time.adaptables());
+            }
+        }
+        for block in &mut self.blocks {
+            for half in [&mut block.video, &mut block.audio] {
+                layers.extend(half.own.adaptables());
+                layers.extend(half.text.adaptables());
+                layers.extend(half.cross.adaptables());
+                layers.push(&mut half.mlp_in);
+                layers.push(&mut half.mlp_out);
+            }
+        }
+        layers
     }
 
     /// The positions of so many latent frames, rows and columns, and of so many tokens of sound: in

@@ -17,7 +17,7 @@ use self::{
 use crate::{
     Result,
     error::bail_shape,
-    layers::{Activation, Conv2d, GroupNorm, Linear, Weights, norm::After, on_workers, sinusoid},
+    layers::{Activation, Adaptable, Conv2d, GroupNorm, Linear, Weights, norm::After, on_workers, sinusoid},
 };
 
 /// What one call of the network sees.
@@ -69,6 +69,24 @@ impl UnetDenoiser {
     /// Its sizes.
     pub fn config(&self) -> &UnetConfig {
         &self.config
+    }
+
+    /// The layers that adapters may change.
+    pub fn adaptables(&mut self) -> Vec<&mut dyn Adaptable> {
+        let mut layers: Vec<&mut dyn Adaptable> = vec![
+            &mut self.conv_in,
+            &mut self.times,
+            &mut self.norm_out,
+            &mut self.conv_out,
+        ];
+        for Embedder(first, second) in [&mut self.time_in].into_iter().chain(&mut self.added_in) {
+            layers.extend([first, second].map(|linear| linear as &mut dyn Adaptable));
+        }
+        for level in self.down.iter_mut().chain(&mut self.up) {
+            level.add_adaptables(&mut layers);
+        }
+        self.middle.add_adaptables(&mut layers);
+        layers
     }
 
     /// How often it halves the picture: heights and widths that are multiples of 2 to the power of

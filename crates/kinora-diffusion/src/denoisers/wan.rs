@@ -14,7 +14,7 @@ use crate::{
     Result,
     error::bail_shape,
     layers::{
-        Activation, Attention, LayerNorm, Linear, Modulation, RmsNorm, Rope, Weights, attention,
+        Activation, Adaptable, Attention, LayerNorm, Linear, Modulation, RmsNorm, Rope, Weights, attention,
         distinct_times, normalize_and_rotate, on_workers, rope::HeadPart, sinusoid,
     },
 };
@@ -124,10 +124,7 @@ impl WanDenoiser {
             on_load((i + 1) as f32 / config.layers as f32);
         }
         Ok(Self {
-            patches: Linear::new(
-                patch.get_flattened_matrix("weight", &shape)?,
-                Some(patch.get("bias", &[hidden])?),
-            )?,
+            patches: Linear::load_flattened(&patch, &shape)?,
             time_in: pair("time_embedder", config.freq_dim)?,
             time_out: Linear::load(&embedder.at("time_proj"), hidden, 6 * hidden)?,
             text_in: pair("text_embedder", config.text_dim)?,
@@ -149,6 +146,45 @@ impl WanDenoiser {
     /// Its sizes.
     pub fn config(&self) -> &WanConfig {
         &self.config
+    }
+
+    /// The layers that adapters may change.
+    pub fn adaptables(&mut self) -> Vec<&mut dyn Adaptable> {
+        let mut layers: Vec<&mut dyn Adaptable> =
+            vec![&mut self.patches, &mut self.time_out, &mut self.out];
+        let pairs = self.time_in.iter_mut().chain(&mut self.text_in);
+        layers.extend(pairs.map(|linear| linear as &mut dyn Adaptable));
+        if let Some(image) = &mut self.image_in {
+            layers.extend([&mut image.norm1, &mut image.norm2].map(|norm| norm as &mut dyn Adaptable));
+            let linears = image.layers.iter_mut();
+            layers.extend(linears.map(|linear| linear as &mut dyn Adaptable));
+        }
+        for block in &mut self.blocks {
+            let cross = &mut block.cross;
+            layers.push(&mut block.cross_norm);
+            let mut norms = vec![
+                &mut block.norm_q,
+                &mut block.norm_k,
+                &mut cross.norm_q,
+                &mut cross.norm_k,
+            ];
+            let mut linears = vec![
+                &mut block.qkv,
+                &mut block.attention_out,
+                &mut block.mlp_in,
+                &mut block.mlp_out,
+                &mut cross.q,
+                &mut cross.kv,
+                &mut cross.out,
+            ];
+            if let Some((linear, norm)) = &mut cross.image {
+                linears.push(linear);
+                norms.push(norm);
+            }
+            layers.extend(norms.into_iter().map(|norm| norm as &mut dyn Adaptable));
+            layers.extend(linears.into_iter().map(|linear| linear as &mut dyn Adaptable));
+        }
+        layers
     }
 
     /// The positions of so many frames, rows and columns of tokens.

@@ -61,11 +61,28 @@ struct Origin {
     weights: Weights,
     /// Names below `weights` and outputs; the empty name is the place itself.
     parts: Vec<(String, usize)>,
-    inputs: usize,
+    /// Sizes of the stored matrix behind its outputs: the inputs, or the channels and kernel of a
+    /// convolution that steps over as many pixels as it sees.
+    columns: Vec<usize>,
     has_bias: bool,
 }
 
 impl Origin {
+    /// Columns of the matrix.
+    fn inputs(&self) -> usize {
+        self.columns.iter().product()
+    }
+
+    /// Whether it is stored as the kernels of a convolution.
+    fn is_kernel(&self) -> bool {
+        self.columns.len() > 1
+    }
+
+    /// The shape of a stored part.
+    fn shape(&self, outputs: usize) -> Vec<usize> {
+        [outputs].into_iter().chain(self.columns.clone()).collect()
+    }
+
     /// Names and sizes of the matrices and, where there are any, of the vectors.
     fn names(&self) -> (Named, Named) {
         let with = |leaf: &str| {
@@ -85,10 +102,15 @@ impl Origin {
     fn load_matrix(&self) -> Result<Weight> {
         let (names, _) = self.names();
         let names = borrow(&names);
-        if let Some(rows) = self.weights.get_stored_rows(&names, self.inputs)? {
+        if let ([(name, outputs)], true) = (names.as_slice(), self.is_kernel()) {
+            let shape = self.shape(*outputs);
+            return Weight::keep(self.weights.get_flattened_matrix(name, &shape)?);
+        }
+        let inputs = self.inputs();
+        if let Some(rows) = self.weights.get_stored_rows(&names, inputs)? {
             return Ok(Weight::Packed(Panels::from_stored(rows)));
         }
-        Weight::keep(self.weights.get_stacked_matrix(&names, self.inputs)?)
+        Weight::keep(self.weights.get_stacked_matrix(&names, inputs)?)
     }
 
     fn load_bias(&self) -> Result<Option<Tensor>> {
@@ -102,25 +124,33 @@ impl Origin {
 impl Linear {
     /// `weight` and `bias` below `weights`.
     pub fn load(weights: &Weights, inputs: usize, outputs: usize) -> Result<Self> {
-        Self::read(weights, inputs, &[("", outputs)], true)
+        Self::read(weights, vec![inputs], &[("", outputs)], true)
     }
 
     /// `weight` alone.
     pub fn load_no_bias(weights: &Weights, inputs: usize, outputs: usize) -> Result<Self> {
-        Self::read(weights, inputs, &[("", outputs)], false)
+        Self::read(weights, vec![inputs], &[("", outputs)], false)
     }
 
     /// A 1×1 convolution over tokens: `weight`, (outputs, inputs, 1, 1), and `bias`.
     pub fn load_pointwise(weights: &Weights, inputs: usize, outputs: usize) -> Result<Self> {
-        Self::new(
-            weights.get_pointwise("weight", outputs, inputs)?,
-            Some(weights.get("bias", &[outputs])?),
-        )
+        Self::load_flattened(weights, &[outputs, inputs, 1, 1])
+    }
+
+    /// A convolution that steps over as many pixels as it sees, over the numbers of each such patch:
+    /// `weight` of this shape, (outputs, channels, kernel …), and `bias`.
+    pub fn load_flattened(weights: &Weights, shape: &[usize]) -> Result<Self> {
+        match shape {
+            [outputs, columns @ ..] => {
+                Self::read(weights, columns.to_vec(), &[("", *outputs)], true)
+            }
+            [] => bail_shape!("a convolution without a shape"),
+        }
     }
 
     /// Several layers over the same input as one: (name, outputs) each, with biases.
     pub fn load_stacked(weights: &Weights, inputs: usize, parts: &[(&str, usize)]) -> Result<Self> {
-        Self::read(weights, inputs, parts, true)
+        Self::read(weights, vec![inputs], parts, true)
     }
 
     /// Several layers over the same input as one, without biases.
@@ -129,12 +159,12 @@ impl Linear {
         inputs: usize,
         parts: &[(&str, usize)],
     ) -> Result<Self> {
-        Self::read(weights, inputs, parts, false)
+        Self::read(weights, vec![inputs], parts, false)
     }
 
     fn read(
         weights: &Weights,
-        inputs: usize,
+        columns: Vec<usize>,
         parts: &[(&str, usize)],
         has_bias: bool,
     ) -> Result<Self> {
@@ -144,14 +174,14 @@ impl Linear {
                 .iter()
                 .map(|(name, outputs)| ((*name).to_owned(), *outputs))
                 .collect(),
-            inputs,
+            columns,
             has_bias,
         };
         Ok(Self {
             weight: origin.load_matrix()?,
             bias: origin.load_bias()?,
             outputs: parts.iter().map(|(_, outputs)| outputs).sum(),
-            inputs,
+            inputs: origin.inputs(),
             origin: Some(Arc::new(origin)),
             branch: None,
             is_merged: false,

@@ -9,6 +9,7 @@
 
 pub mod activation;
 pub mod adapt;
+mod affine;
 pub mod attention;
 pub mod channel_norm;
 pub mod conv;

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::{
     adapt::{Adaptable, TensorChanges},
+    affine::Affine,
     cpu::{f32s, for_rows, is_cpu_f32, tensor},
     math::{self, sum_by},
     simd,
@@ -18,8 +19,7 @@ use crate::{Result, error::bail_shape};
 /// (x − mean) / √(variance + eps) · weight + bias over the last dimension.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
+    affine: Affine,
     eps: f64,
 }
 
@@ -27,24 +27,22 @@ impl LayerNorm {
     /// `weight` and `bias` below `weights`.
     pub fn load(weights: &Weights, size: usize, eps: f64) -> Result<Self> {
         Ok(Self {
-            weight: weights.get_f32("weight", &[size])?,
-            bias: weights.get_f32("bias", &[size])?,
+            affine: Affine::load(weights, size)?,
             eps,
         })
     }
 
     /// Shape in, shape out.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let size = self.weight.elem_count();
+        let Affine { weight, bias, .. } = &self.affine;
+        let size = weight.elem_count();
         if !is_cpu_f32(x) || x.dims().last() != Some(&size) {
             let normal = layer_norm_portable(x, self.eps)?;
-            let y = normal
-                .broadcast_mul(&self.weight)?
-                .broadcast_add(&self.bias)?;
+            let y = normal.broadcast_mul(weight)?.broadcast_add(bias)?;
             return Ok(y.to_dtype(x.dtype())?);
         }
         let x = x.contiguous()?;
-        let (source, weight, bias) = (f32s(&x)?, f32s(&self.weight)?, f32s(&self.bias)?);
+        let (source, weight, bias) = (f32s(&x)?, f32s(weight)?, f32s(bias)?);
         // Slices of the exact length, once: what the loop indexes must not be checked in it.
         let (weight, bias, eps) = (&weight[..size], &bias[..size], self.eps);
         let mut out = vec![0f32; source.len()];
@@ -87,6 +85,26 @@ pub(crate) fn layer_norm_portable(x: &Tensor, eps: f64) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
     Ok(centred.broadcast_div(&(variance + eps)?.sqrt()?)?)
+}
+
+impl Adaptable for LayerNorm {
+    fn tensors(&self) -> Vec<String> {
+        self.affine.tensors()
+    }
+
+    fn adapt(&mut self, changes: &dyn TensorChanges) -> Result<()> {
+        self.affine.adapt(changes)
+    }
+}
+
+impl Adaptable for GroupNorm {
+    fn tensors(&self) -> Vec<String> {
+        self.affine.tensors()
+    }
+
+    fn adapt(&mut self, changes: &dyn TensorChanges) -> Result<()> {
+        self.affine.adapt(changes)
+    }
 }
 
 impl Adaptable for RmsNorm {
@@ -215,8 +233,7 @@ pub enum After {
 /// channel.
 #[derive(Clone, Debug)]
 pub struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
+    affine: Affine,
     groups: usize,
     eps: f64,
 }
@@ -234,8 +251,7 @@ impl GroupNorm {
             ));
         }
         Ok(Self {
-            weight: weights.get_f32("weight", &[channels])?,
-            bias: weights.get_f32("bias", &[channels])?,
+            affine: Affine::load(weights, channels)?,
             groups,
             eps,
         })
@@ -243,7 +259,7 @@ impl GroupNorm {
 
     /// (batch, channels, …) → the same shape.
     pub fn forward(&self, x: &Tensor, after: After) -> Result<Tensor> {
-        let channels = self.weight.elem_count();
+        let channels = self.affine.weight.elem_count();
         if x.rank() < 3 || x.dim(1)? != channels {
             bail_shape!("group norm of {channels} channels got {:?}", x.dims());
         }
@@ -281,7 +297,7 @@ impl GroupNorm {
 
     /// How many channels it normalises.
     pub(crate) fn channels(&self) -> usize {
-        self.weight.elem_count()
+        self.affine.weight.elem_count()
     }
 
     /// What the norm does to each channel of each image, as factor and offset. `source` holds whole
@@ -293,7 +309,7 @@ impl GroupNorm {
             .chunks_exact(per_group * pixels)
             .map(|group| group_moments(group, self.eps))
             .collect();
-        let (weight, bias) = (f32s(&self.weight)?, f32s(&self.bias)?);
+        let (weight, bias) = (f32s(&self.affine.weight)?, f32s(&self.affine.bias)?);
         let line = |row: usize| {
             let (mean, scale) = moments[row / per_group];
             let factor = scale * weight[row % channels];
@@ -304,13 +320,13 @@ impl GroupNorm {
 
     /// The same in candle operations, in f32.
     pub(crate) fn forward_portable(&self, x: &Tensor, after: After) -> Result<Tensor> {
-        let channels = self.weight.elem_count();
+        let channels = self.affine.weight.elem_count();
         let (batch, dtype) = (x.dim(0)?, x.dtype());
         let flat = x.to_dtype(DType::F32)?.reshape((batch, self.groups, ()))?;
         let normal = layer_norm_portable(&flat, self.eps)?.reshape((batch, channels, ()))?;
         let y = normal
-            .broadcast_mul(&self.weight.reshape((1, channels, 1))?)?
-            .broadcast_add(&self.bias.reshape((1, channels, 1))?)?;
+            .broadcast_mul(&self.affine.weight.reshape((1, channels, 1))?)?
+            .broadcast_add(&self.affine.bias.reshape((1, channels, 1))?)?;
         let y = match after {
             After::Nothing => y,
             After::Silu => y.silu()?,
@@ -364,8 +380,7 @@ mod tests {
         let x = wave(&[2, 301, 96]).affine(3.0, 20.0).unwrap();
         let (weight, bias) = affine(96);
         let layer = LayerNorm {
-            weight: weight.clone(),
-            bias: bias.clone(),
+            affine: Affine::new(weight.clone(), bias.clone()),
             eps: 1e-6,
         };
         let expected = layer_norm_portable(&x, 1e-6)
@@ -392,8 +407,7 @@ mod tests {
             for shape in [[2, 16, 3, 5], [1, 16, 120, 130]] {
                 let x = wave(&shape).affine(2.0, -7.0).unwrap();
                 let norm = GroupNorm {
-                    weight: weight.clone(),
-                    bias: bias.clone(),
+                    affine: Affine::new(weight.clone(), bias.clone()),
                     groups,
                     eps: 1e-6,
                 };
@@ -412,8 +426,7 @@ mod tests {
             Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap(),
         );
         let norm = GroupNorm {
-            weight,
-            bias,
+            affine: Affine::new(weight, bias),
             groups: 2,
             eps: 1e-12,
         };

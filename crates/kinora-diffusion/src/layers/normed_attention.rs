@@ -4,7 +4,7 @@
 use candle_core::{DType, Tensor};
 
 use super::{
-    Attention, Linear, RmsNorm, Rope, Weights, attention, normalize_and_rotate, rope::HeadPart,
+    Adaptable, Attention, Linear, RmsNorm, Rope, Weights, attention, normalize_and_rotate, rope::HeadPart,
 };
 use crate::Result;
 
@@ -74,6 +74,20 @@ impl NormedSelfAttention {
             out: Linear::load(&weights.at("to_out.0"), width, inputs)?,
             sizes,
         })
+    }
+
+    /// The layers that adapters may change.
+    pub fn adaptables(&mut self) -> Vec<&mut dyn Adaptable> {
+        let mut layers: Vec<&mut dyn Adaptable> = vec![
+            &mut self.qkv,
+            &mut self.norm_q,
+            &mut self.norm_k,
+            &mut self.out,
+        ];
+        if let Some(Gate(gate)) = &mut self.gate {
+            layers.push(gate);
+        }
+        layers
     }
 
     /// (batch, tokens, inputs) → the same shape.
@@ -146,6 +160,21 @@ impl NormedCrossAttention {
             out: Linear::load(&weights.at("to_out.0"), width, inputs)?,
             sizes,
         })
+    }
+
+    /// The layers that adapters may change.
+    pub fn adaptables(&mut self) -> Vec<&mut dyn Adaptable> {
+        let mut layers: Vec<&mut dyn Adaptable> = vec![
+            &mut self.q,
+            &mut self.kv,
+            &mut self.norm_q,
+            &mut self.norm_k,
+            &mut self.out,
+        ];
+        if let Some(Gate(gate)) = &mut self.gate {
+            layers.push(gate);
+        }
+        layers
     }
 
     /// What of a sequence, (batch, keys, others), is seen.

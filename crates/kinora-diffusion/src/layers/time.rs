@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Activation, Linear, Weights, sinusoid};
+use super::{Activation, Adaptable, Linear, Weights, sinusoid};
 use crate::Result;
 
 /// Sines and cosines that a time begins as.
@@ -53,6 +53,12 @@ impl TimeModulation {
             out: Linear::load(&weights.at("linear"), hidden, parts * hidden)?,
             hidden,
         })
+    }
+
+    /// The layers that adapters may change.
+    pub fn adaptables(&mut self) -> Vec<&mut dyn Adaptable> {
+        let [first, second] = &mut self.embedding.layers;
+        vec![first, second, &mut self.out]
     }
 
     /// Modulations, (times, parts, hidden), and embedded times, (times, 1, hidden), f32.

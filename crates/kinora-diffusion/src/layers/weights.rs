@@ -337,16 +337,6 @@ impl Weights {
             .to_device(&self.device)?)
     }
 
-    /// The kernels of a 1×1 convolution as a matrix, (outputs, inputs), like
-    /// [`get_matrix`](Self::get_matrix).
-    pub fn get_pointwise(&self, name: &str, outputs: usize, inputs: usize) -> Result<Tensor> {
-        let kernel = self.get_kernel(name, &[outputs, inputs, 1, 1])?;
-        if self.is_survey() {
-            return Ok(zero()?.broadcast_as((outputs, inputs))?);
-        }
-        Ok(kernel.reshape((outputs, inputs))?)
-    }
-
     /// The kernels of a convolution, in the format that [`get_matrix`](Self::get_matrix) keeps.
     pub fn get_kernel(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.stored(name, shape)?;

@@ -8,7 +8,6 @@ pub(crate) mod rows;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    path::Path,
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -16,7 +15,7 @@ use std::{
 use candle_core::{DType, Device, Tensor};
 use kinora_core::{Stage, plan::NUMERICS};
 use kinora_weights::{
-    Component, FluxKind, FluxParts, ModelLayout, Network, Tokenizer as TokenizerFolder,
+    Component, FluxKind, FluxParts, ModelLayout, Tokenizer as TokenizerFolder,
     lora::{LoraComponent, LoraTargets},
 };
 
@@ -30,9 +29,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    adapters::{
-        AdaptableLayers, Adapter, AdapterSet, WeightedAdapter, adapt_layers, keep_adaptable,
-    },
+    adapters::{AdaptableNetwork, Adapted, Adaptive},
     denoisers::{FluxDenoiser, FluxInput},
     layers::{Rope, Weights},
     memory,
@@ -67,14 +64,31 @@ pub struct FluxPipeline {
     /// Names and sizes of the weight files, for the identity of checkpoints.
     files: String,
     layout: ModelLayout,
-    /// The layers that adapters may change, by every name that files call them.
-    targets: OnceLock<LoraTargets>,
-    adapters: Vec<WeightedAdapter>,
+    adapted: Adapted,
 }
 
 impl std::fmt::Debug for FluxPipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "FluxPipeline({} on {:?})", self.files, self.device)
+    }
+}
+
+impl Adaptive for FluxPipeline {
+    fn networks(&mut self) -> Vec<AdaptableNetwork<'_>> {
+        let only = AdaptableNetwork::only;
+        vec![
+            only(LoraComponent::Denoiser, self.denoiser.adaptables()),
+            only(LoraComponent::TextEncoder, self.clip.adaptables()),
+            only(LoraComponent::TextEncoder2, self.t5.adaptables()),
+        ]
+    }
+
+    fn read_targets(&self) -> Result<LoraTargets> {
+        Ok(LoraTargets::of_pictures(&self.layout)?)
+    }
+
+    fn adapted(&mut self) -> &mut Adapted {
+        &mut self.adapted
     }
 }
 
@@ -127,8 +141,7 @@ impl FluxPipeline {
                 .weights,
             files: files.join("\n"),
             layout: layout.clone(),
-            targets: OnceLock::new(),
-            adapters: Vec::new(),
+            adapted: Adapted::default(),
             device: device.clone(),
             dtype,
             parts,
@@ -143,56 +156,6 @@ impl FluxPipeline {
     /// Widths and heights must be multiples of it: a token is 2×2 latents.
     pub fn size_step(&self) -> u32 {
         2 * self.parts.vae.scale() as u32
-    }
-
-    // ---- adapters -----------------------------------------------------------------------------
-
-    /// Opens an adapter and tells what of it fits this model. Nothing is changed yet.
-    pub fn open_adapter(&mut self, path: &Path) -> Result<Adapter> {
-        if self.targets.get().is_none() {
-            let mut targets = LoraTargets::new();
-            let network = Network::Flux(self.parts.transformer.clone());
-            let open = |component| self.layout.open(component);
-            targets.add_denoiser(&network, &open(Component::Transformer)?);
-            targets.add_component(LoraComponent::TextEncoder, &open(Component::TextEncoder)?);
-            targets.add_component(LoraComponent::TextEncoder2, &open(Component::TextEncoder2)?);
-            keep_adaptable(&mut targets, &self.adaptables());
-            // Nobody else can have set it.
-            let _ = self.targets.set(targets);
-        }
-        let targets = self.targets.get_or_init(LoraTargets::new);
-        Adapter::open(path, targets)
-    }
-
-    /// Brings the networks to these adapters, from whatever they were before; none gives back the
-    /// model as it was loaded, bit for bit.
-    pub fn set_adapters(&mut self, adapters: Vec<WeightedAdapter>) -> Result<()> {
-        let is_same = |(a, b): (&WeightedAdapter, &WeightedAdapter)| {
-            Arc::ptr_eq(&a.adapter, &b.adapter) && a.weight == b.weight
-        };
-        let (old, new) = (&self.adapters, &adapters);
-        if old.len() == new.len() && old.iter().zip(new).all(is_same) {
-            return Ok(());
-        }
-        // Weights are checked before the first layer is touched.
-        AdapterSet::new(&adapters, LoraComponent::Denoiser)?;
-        let result = adapt_layers(&adapters, self.adaptables());
-        self.adapters = adapters;
-        if let Err(error) = result {
-            // Half of it would be neither the one nor the other.
-            self.adapters.clear();
-            adapt_layers(&[], self.adaptables())?;
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    fn adaptables(&mut self) -> AdaptableLayers<'_> {
-        vec![
-            (LoraComponent::Denoiser, self.denoiser.adaptables()),
-            (LoraComponent::TextEncoder, self.clip.adaptables()),
-            (LoraComponent::TextEncoder2, self.t5.adaptables()),
-        ]
     }
 
     /// Makes the pictures. See [`Pipeline::run`](super::Pipeline::run).
@@ -438,10 +401,7 @@ impl FluxPipeline {
         let mut identity = Identity::new();
         identity.add(NUMERICS.as_bytes());
         identity.add(self.files.as_bytes());
-        for WeightedAdapter { adapter, weight } in &self.adapters {
-            let (path, bytes) = (adapter.path(), adapter.bytes());
-            identity.add(format!("{} {bytes} {weight:?}", path.display()).as_bytes());
-        }
+        identity.add(self.adapted.describe().as_bytes());
         identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
         let params = row.params;
         let numbers = [params.guidance, params.true_cfg];

@@ -14,6 +14,7 @@ use candle_core::{DType, Device, Tensor};
 use kinora_core::{Stage, plan::NUMERICS};
 use kinora_weights::{
     SchedulerConfig,
+    lora::{LoraComponent, LoraTargets},
     ltx::{LtxComponent, LtxLayout, LtxParts},
 };
 
@@ -27,6 +28,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    adapters::{AdaptableNetwork, Adapted, Adaptive},
     denoisers::LtxDenoiser,
     layers::{Rope, Weights},
     noise::Generator,
@@ -62,11 +64,30 @@ pub struct LtxPipeline {
     weight_bytes: u64,
     /// Names and sizes of the weight files, for the identity of checkpoints.
     files: String,
+    layout: LtxLayout,
+    adapted: Adapted,
 }
 
 impl std::fmt::Debug for LtxPipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "LtxPipeline({} on {:?})", self.files, self.device)
+    }
+}
+
+impl Adaptive for LtxPipeline {
+    fn networks(&mut self) -> Vec<AdaptableNetwork<'_>> {
+        vec![AdaptableNetwork::only(
+            LoraComponent::Denoiser,
+            self.denoiser.adaptables(),
+        )]
+    }
+
+    fn read_targets(&self) -> Result<LoraTargets> {
+        Ok(LoraTargets::of_ltx(&self.layout)?)
+    }
+
+    fn adapted(&mut self) -> &mut Adapted {
+        &mut self.adapted
     }
 }
 
@@ -120,6 +141,8 @@ impl LtxPipeline {
             preview: OnceLock::new(),
             weight_bytes: layout.total_bytes(),
             files: files.join("\n"),
+            layout: layout.clone(),
+            adapted: Adapted::default(),
             device: device.clone(),
             dtype,
             parts,
@@ -444,6 +467,7 @@ impl LtxPipeline {
         let mut identity = Identity::new();
         identity.add(NUMERICS.as_bytes());
         identity.add(self.files.as_bytes());
+        identity.add(self.adapted.describe().as_bytes());
         identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
         let params = row.params;
         let sizes = (params.width, params.height, params.frames);

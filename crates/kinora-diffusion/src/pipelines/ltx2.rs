@@ -14,6 +14,7 @@ use candle_core::{DType, Device, Tensor};
 use kinora_core::{Stage, plan::NUMERICS};
 use kinora_weights::{
     SchedulerConfig,
+    lora::{LoraComponent, LoraTargets},
     ltx2::{Ltx2Component, Ltx2Layout, Ltx2Parts},
 };
 
@@ -28,6 +29,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    adapters::{AdaptableNetwork, Adapted, Adaptive},
     denoisers::{Ltx2Denoiser, Ltx2Positions},
     layers::Weights,
     noise::Generator,
@@ -63,11 +65,31 @@ pub struct Ltx2Pipeline {
     weight_bytes: u64,
     /// Names and sizes of the weight files, for the identity of checkpoints.
     files: String,
+    layout: Ltx2Layout,
+    adapted: Adapted,
 }
 
 impl std::fmt::Debug for Ltx2Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Ltx2Pipeline({} on {:?})", self.files, self.device)
+    }
+}
+
+impl Adaptive for Ltx2Pipeline {
+    fn networks(&mut self) -> Vec<AdaptableNetwork<'_>> {
+        let only = AdaptableNetwork::only;
+        vec![
+            only(LoraComponent::Denoiser, self.denoiser.adaptables()),
+            only(LoraComponent::Connectors, self.connectors.adaptables()),
+        ]
+    }
+
+    fn read_targets(&self) -> Result<LoraTargets> {
+        Ok(LoraTargets::of_ltx2(&self.layout)?)
+    }
+
+    fn adapted(&mut self) -> &mut Adapted {
+        &mut self.adapted
     }
 }
 
@@ -136,6 +158,8 @@ impl Ltx2Pipeline {
             preview: OnceLock::new(),
             weight_bytes: layout.total_bytes(),
             files: files.join("\n"),
+            layout: layout.clone(),
+            adapted: Adapted::default(),
             device: device.clone(),
             dtype,
             parts,
@@ -500,6 +524,7 @@ impl Ltx2Pipeline {
         let mut identity = Identity::new();
         identity.add(NUMERICS.as_bytes());
         identity.add(self.files.as_bytes());
+        identity.add(self.adapted.describe().as_bytes());
         identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
         let params = row.params;
         let sizes = (params.width, params.height, params.frames);

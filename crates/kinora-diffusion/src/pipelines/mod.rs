@@ -17,8 +17,6 @@ pub(crate) mod unet;
 pub mod wan;
 pub mod watch;
 
-use std::path::Path;
-
 use candle_core::{DType, Device};
 use kinora_core::Family;
 use kinora_weights::{ModelLayout, Parts};
@@ -36,10 +34,7 @@ pub use self::{
     wan::{Switch, VideoParams, WanPipeline},
     watch::{RgbImage, RunWatch, Sound},
 };
-use crate::{
-    Error, Result,
-    adapters::{Adapter, WeightedAdapter},
-};
+use crate::{Result, adapters::Adaptive};
 
 /// A model with its weights in memory, of any family.
 #[derive(Debug)]
@@ -94,25 +89,12 @@ impl Pipeline {
         }
     }
 
-    /// Opens an adapter (LoRA and its relatives) and tells what of it fits this model. Nothing is
-    /// changed yet.
-    ///
-    /// # Errors
-    /// A file that fits nothing of the model is refused, with the family it was made for.
-    pub fn open_adapter(&mut self, path: &Path) -> Result<Adapter> {
+    /// The model as adapters see it.
+    pub fn adaptive(&mut self) -> &mut dyn Adaptive {
         match self {
-            Self::Flux(pipeline) => pipeline.open_adapter(path),
-            Self::Sd(_) | Self::Sdxl(_) => Err(without_adapters()),
-        }
-    }
-
-    /// Brings the networks to these adapters without reading the model again; none gives back the
-    /// model as it was loaded, bit for bit.
-    pub fn set_adapters(&mut self, adapters: Vec<WeightedAdapter>) -> Result<()> {
-        match self {
-            Self::Flux(pipeline) => pipeline.set_adapters(adapters),
-            Self::Sd(_) | Self::Sdxl(_) if adapters.is_empty() => Ok(()),
-            Self::Sd(_) | Self::Sdxl(_) => Err(without_adapters()),
+            Self::Flux(pipeline) => &mut **pipeline,
+            Self::Sd(pipeline) => &mut **pipeline,
+            Self::Sdxl(pipeline) => &mut **pipeline,
         }
     }
 
@@ -133,9 +115,4 @@ impl Pipeline {
             Self::Sdxl(pipeline) => pipeline.stage().size_step(),
         }
     }
-}
-
-/// The layers of these networks cannot be changed once they are loaded.
-fn without_adapters() -> Error {
-    Error::BadRequest("models of this family take no adapters".to_owned())
 }

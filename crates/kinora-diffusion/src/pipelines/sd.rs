@@ -8,7 +8,10 @@ use std::{
 
 use candle_core::{DType, Device, Tensor};
 use kinora_core::Stage;
-use kinora_weights::{Component, ModelLayout};
+use kinora_weights::{
+    Component, ModelLayout,
+    lora::{LoraComponent, LoraTargets},
+};
 
 use super::{
     ImageParams, JobTimings, RunLimits, RunWatch,
@@ -19,6 +22,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    adapters::{AdaptableNetwork, Adapted, Adaptive},
     layers::Weights,
     text::{Chunks, ClipEncoder, Tokenizer},
 };
@@ -38,6 +42,21 @@ impl std::fmt::Debug for SdPipeline {
 
 /// A text, how many blocks are skipped, and in how many chunks it goes through the encoder.
 type TextKey = (String, u32, usize);
+
+impl Adaptive for SdPipeline {
+    fn networks(&mut self) -> Vec<AdaptableNetwork<'_>> {
+        let text = AdaptableNetwork::only(LoraComponent::TextEncoder, self.clip.adaptables());
+        vec![self.stage.adaptable_unet(), text]
+    }
+
+    fn read_targets(&self) -> Result<LoraTargets> {
+        self.stage.read_targets()
+    }
+
+    fn adapted(&mut self) -> &mut Adapted {
+        &mut self.stage.adapted
+    }
+}
 
 impl SdPipeline {
     /// Reads every weight. `on_load` is told the share that is done, 0 to 1.

@@ -9,7 +9,10 @@ use std::{
 
 use candle_core::{DType, Device, Tensor};
 use kinora_core::Stage;
-use kinora_weights::{Component, ModelLayout};
+use kinora_weights::{
+    Component, ModelLayout,
+    lora::{LoraComponent, LoraTargets},
+};
 
 use super::{
     ImageParams, JobTimings, RunLimits, RunWatch,
@@ -21,6 +24,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    adapters::{AdaptableNetwork, Adapted, Adaptive},
     layers::Weights,
     text::{Chunks, ClipEncoder, ClipText, Tokenizer},
 };
@@ -79,6 +83,27 @@ pub(crate) type SideChunks = (Option<Chunks>, Chunks);
 
 /// A text, how many blocks are skipped, and in how many chunks it goes through the encoders.
 type TextKey = (String, u32, usize);
+
+impl Adaptive for SdxlPipeline {
+    fn networks(&mut self) -> Vec<AdaptableNetwork<'_>> {
+        let mut networks = vec![self.stage.adaptable_unet()];
+        if let Some(first) = &mut self.first {
+            let layers = first.clip.adaptables();
+            networks.push(AdaptableNetwork::only(LoraComponent::TextEncoder, layers));
+        }
+        let layers = self.second.clip.adaptables();
+        networks.push(AdaptableNetwork::only(LoraComponent::TextEncoder2, layers));
+        networks
+    }
+
+    fn read_targets(&self) -> Result<LoraTargets> {
+        self.stage.read_targets()
+    }
+
+    fn adapted(&mut self) -> &mut Adapted {
+        &mut self.stage.adapted
+    }
+}
 
 impl SdxlPipeline {
     /// Reads every weight. `on_load` is told the share that is done, 0 to 1.

@@ -1,5 +1,7 @@
 //! Clips with Wan 2.1 and 2.2, from text and from given frames: the story of a run in four stages.
 
+#[cfg(test)]
+mod adapter_tests;
 mod condition;
 mod experts;
 mod params;
@@ -12,18 +14,22 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
-use kinora_core::{Stage, plan::NUMERICS};
-use kinora_weights::wan::{WanComponent, WanInput as Input, WanLayout, WanParts};
+use kinora_core::{Expert, Stage, plan::NUMERICS};
+use kinora_weights::{
+    lora::LoraTargets,
+    wan::{WanComponent, WanInput as Input, WanLayout, WanParts},
+};
 
 pub use self::params::{Switch, VideoParams};
 use self::{
     condition::{Condition, encode_channels, encode_first, like, to_frames},
-    experts::{Expert, Experts},
+    experts::Experts,
     run::Row,
 };
 use super::{Checkpoint, JobTimings, RunLimits, RunWatch, checkpoint::Identity, picture};
 use crate::{
     Error, Result,
+    adapters::{AdaptableNetwork, Adapted, Adaptive},
     denoisers::{WanDenoiser, WanText},
     layers::Weights,
     noise::Generator,
@@ -61,6 +67,20 @@ pub struct WanPipeline {
 impl std::fmt::Debug for WanPipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "WanPipeline({} on {:?})", self.files, self.device)
+    }
+}
+
+impl Adaptive for WanPipeline {
+    fn networks(&mut self) -> Vec<AdaptableNetwork<'_>> {
+        self.experts.networks()
+    }
+
+    fn read_targets(&self) -> Result<LoraTargets> {
+        self.experts.read_targets()
+    }
+
+    fn adapted(&mut self) -> &mut Adapted {
+        &mut self.experts.adapted
     }
 }
 
@@ -509,6 +529,7 @@ impl WanPipeline {
         let mut identity = Identity::new();
         identity.add(NUMERICS.as_bytes());
         identity.add(self.files.as_bytes());
+        identity.add(self.experts.adapted.describe().as_bytes());
         identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
         let params = row.params;
         let guidance = [false, true].map(|is_low| params.active_guidance(is_low));

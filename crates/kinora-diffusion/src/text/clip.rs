@@ -85,11 +85,20 @@ impl ClipEncoder {
         let mut layers: Vec<&mut dyn Adaptable> = Vec::new();
         for block in &mut self.blocks {
             let Block {
-                qkv, out, up, down, ..
+                norm1,
+                qkv,
+                out,
+                norm2,
+                up,
+                down,
+                ..
             } = block;
-            for layer in [qkv, out, up, down] {
-                layers.push(layer);
-            }
+            layers.extend([norm1, norm2].map(|norm| norm as &mut dyn Adaptable));
+            layers.extend([qkv, out, up, down].map(|linear| linear as &mut dyn Adaptable));
+        }
+        layers.push(&mut self.final_norm);
+        if let Some(projection) = &mut self.projection {
+            layers.push(projection);
         }
         layers
     }

@@ -9,7 +9,7 @@ use crate::{
     Error, Result,
     error::bail_shape,
     layers::{
-        Activation, HeadSizes, Linear, NormedSelfAttention, Pairs, Precision, RmsNorm, Rope,
+        Activation, Adaptable, HeadSizes, Linear, NormedSelfAttention, Pairs, Precision, RmsNorm, Rope,
         Weights, on_workers, rope_of_shares,
     },
 };
@@ -75,6 +75,22 @@ impl Ltx2Connectors {
             config: config.clone(),
             dtype: weights.dtype(),
         })
+    }
+
+    /// The layers that adapters may change.
+    pub fn adaptables(&mut self) -> Vec<&mut dyn Adaptable> {
+        let mut layers: Vec<&mut dyn Adaptable> = match &mut self.projection {
+            Projection::Shared(layer) => vec![layer],
+            Projection::Own(video, audio) => vec![video, audio],
+        };
+        for side in [&mut self.video, &mut self.audio] {
+            for block in &mut side.blocks {
+                layers.extend(block.attention.adaptables());
+                layers.push(&mut block.mlp_in);
+                layers.push(&mut block.mlp_out);
+            }
+        }
+        layers
     }
 
     /// The texts of a prompt that the text encoder's `states` tell of, (1, real tokens, width) each,

@@ -24,6 +24,8 @@ pub(super) enum Piece {
     UpBias,
     Alpha,
     DoraScale,
+    /// PEFT's: one length for each output, whatever its shape.
+    Magnitude,
     Diff,
     DiffBias,
     Set,
@@ -50,10 +52,10 @@ pub(super) enum Piece {
 const ENDINGS: [(&str, Piece); 52] = [
     (".lora_linear_layer.down.weight", Piece::Down),
     (".lora_linear_layer.up.weight", Piece::Up),
-    (".lora_magnitude_vector.default.weight", Piece::DoraScale),
-    (".lora_magnitude_vector.default", Piece::DoraScale),
-    (".lora_magnitude_vector.weight", Piece::DoraScale),
-    (".lora_magnitude_vector", Piece::DoraScale),
+    (".lora_magnitude_vector.default.weight", Piece::Magnitude),
+    (".lora_magnitude_vector.default", Piece::Magnitude),
+    (".lora_magnitude_vector.weight", Piece::Magnitude),
+    (".lora_magnitude_vector", Piece::Magnitude),
     (".lora_A.default.weight", Piece::Down),
     (".lora_B.default.weight", Piece::Up),
     (".lora_A.default", Piece::Down),

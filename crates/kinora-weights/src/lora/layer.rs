@@ -123,11 +123,19 @@ pub(super) fn bind_layer(
             patch.part = layer.part;
             main = Some(patch);
         }
-        if let (Some(patch), Some(dora)) = (&mut main, get(Piece::DoraScale)) {
-            use_all(&[Piece::DoraScale]);
-            // One length for each row is cut like the rows; one for each column holds for all.
-            let is_by_row = dora.shape.first() != Some(&1) || dora.shape.len() < 2;
-            patch.dora_scale = Some(if is_by_row { cut(dora)? } else { dora.clone() });
+        if let Some(patch) = &mut main {
+            if let Some(dora) = get(Piece::DoraScale) {
+                use_all(&[Piece::DoraScale]);
+                // One length for each row is cut like the rows; one for each column holds for all.
+                let is_by_row = dora.shape.first() != Some(&1) || dora.shape.len() < 2;
+                patch.dora_scale = Some(if is_by_row { cut(dora)? } else { dora.clone() });
+            } else if let Some(magnitude) = get(Piece::Magnitude) {
+                use_all(&[Piece::Magnitude]);
+                // A convolution's lie along the second dimension.
+                let mut lengths = magnitude.clone();
+                lengths.shape = vec![magnitude.elements()];
+                patch.dora_scale = Some(cut(&lengths)?);
+            }
         }
         let factor_scale = main.as_ref().map_or(1.0, |patch| patch.scale);
         patches.extend(main);

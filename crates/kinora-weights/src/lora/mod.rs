@@ -16,6 +16,7 @@ use std::{
     path::Path,
 };
 
+use kinora_core::Expert;
 use serde_json::Value;
 
 use crate::{Base, Error, Result, WeightSet};
@@ -28,15 +29,6 @@ pub use targets::LoraTargets;
 
 /// Key of the header under which newer writers keep the configuration of their adapters.
 const CONFIGURATION: &str = "lora_adapter_metadata";
-
-/// Which of Wan 2.2's two experts an adapter is for, as its name says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expert {
-    /// For the first, noisy steps.
-    High,
-    /// For the last steps.
-    Low,
-}
 
 /// An adapter file: its header was read and its names understood.
 #[derive(Debug)]
@@ -124,16 +116,34 @@ impl LoraFile {
         components.into_iter().collect()
     }
 
-    /// Which expert of Wan 2.2 its name speaks of.
+    /// Which expert of Wan 2.2 its name speaks of: `high_noise`, `highnoise`, or `high` as its last
+    /// word or before a version. `high_contrast` speaks of something else.
     pub fn expert(&self) -> Option<Expert> {
+        let is_wan = matches!(self.base, None | Some(Base::Wan21 | Base::Wan22));
         let name = file_name(self.set.path());
-        let has = |words: [&str; 4]| words.iter().any(|word| name.contains(word));
-        if has(["high_noise", "highnoise", "high-noise", "_high"]) {
-            Some(Expert::High)
-        } else if has(["low_noise", "lownoise", "low-noise", "_low"]) {
-            Some(Expert::Low)
-        } else {
-            None
+        let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
+        let words: Vec<&str> = stem
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .collect();
+        let is_version = |word: &str| {
+            let digits = word.strip_prefix('v').unwrap_or(word);
+            !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        let speaks_of = |level: &str| {
+            (0..words.len()).any(|i| {
+                let next = words.get(i + 1);
+                words[i] == format!("{level}noise")
+                    || words[i] == level
+                        && next.is_none_or(|next| {
+                            matches!(*next, "noise" | "model" | "lora") || is_version(next)
+                        })
+            })
+        };
+        match (speaks_of("high"), speaks_of("low")) {
+            (true, false) if is_wan => Some(Expert::High),
+            (false, true) if is_wan => Some(Expert::Low),
+            _ => None,
         }
     }
 

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::key::{LoraComponent, flatten};
 use crate::{
-    Network, WeightSet,
+    Component, ModelLayout, Network, Parts, Result, WeightSet,
+    ltx::{LtxComponent, LtxLayout},
+    ltx2::{Ltx2Component, Ltx2Layout},
     maps::{self, KeyMap, count_blocks, ldm_unet::UnetShape},
     view::Part,
+    wan::{WanComponent, WanLayout},
 };
 
 /// A layer, or the part of a stored layer that is one.
@@ -32,6 +35,51 @@ impl LoraTargets {
     /// No layers yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The layers of a model that makes pictures: denoiser and text encoders.
+    pub fn of_pictures(layout: &ModelLayout) -> Result<Self> {
+        let network = match &layout.parts {
+            Parts::Flux(parts) => Network::Flux(parts.transformer.clone()),
+            Parts::Sd(parts) => Network::Unet(parts.unet.clone()),
+        };
+        let mut targets = Self::new();
+        targets.add_denoiser(&network, &layout.open(Component::Transformer)?);
+        for (component, part) in [
+            (Component::TextEncoder, LoraComponent::TextEncoder),
+            (Component::TextEncoder2, LoraComponent::TextEncoder2),
+        ] {
+            if layout.bytes_of(component) > 0 {
+                targets.add_component(part, &layout.open(component)?);
+            }
+        }
+        Ok(targets)
+    }
+
+    /// The layers of Wan; of two experts, which are of one shape, the first one's.
+    pub fn of_wan(layout: &WanLayout) -> Result<Self> {
+        let network = Network::Wan(layout.parts.transformer.clone());
+        let mut targets = Self::new();
+        targets.add_denoiser(&network, &layout.open(WanComponent::Transformer)?);
+        Ok(targets)
+    }
+
+    /// The layers of LTX-Video.
+    pub fn of_ltx(layout: &LtxLayout) -> Result<Self> {
+        let network = Network::Ltx(layout.parts.transformer.clone());
+        let mut targets = Self::new();
+        targets.add_denoiser(&network, &layout.open(LtxComponent::Transformer)?);
+        Ok(targets)
+    }
+
+    /// The layers of LTX-2: denoiser and connectors.
+    pub fn of_ltx2(layout: &Ltx2Layout) -> Result<Self> {
+        let network = Network::Ltx(layout.parts.transformer.clone());
+        let mut targets = Self::new();
+        targets.add_denoiser(&network, &layout.open(Ltx2Component::Transformer)?);
+        let connectors = layout.open(Ltx2Component::Connectors)?;
+        targets.add_component(LoraComponent::Connectors, &connectors);
+        Ok(targets)
     }
 
     /// Adds a denoiser: what it is, and its tensors under canonical names.

@@ -8,13 +8,20 @@ import { useLoraCheck, useLoras } from '@/api/queries';
 import type { LoraCheck, LoraInfo } from '@/api/types';
 import { Button, IconButton } from '@/components/ui/Button';
 import { Messages } from '@/components/ui/Field';
+import { Segmented } from '@/components/ui/Segmented';
 import { SliderField } from '@/components/ui/Slider';
 import { cx } from '@/lib/cx';
-import type { DraftLora } from '@/lib/draft';
+import type { DraftLora, Expert } from '@/lib/draft';
 import { formatBytes, formatCount, plural } from '@/lib/format';
 import { messagesOf, type RequestFieldsProps } from './RequestFields';
 
 const LIMIT = 2;
+
+const EXPERTS: { value: Expert | 'both'; label: string }[] = [
+  { value: 'both', label: 'Both networks' },
+  { value: 'high', label: 'High noise' },
+  { value: 'low', label: 'Low noise' },
+];
 
 /** What a file is, in a few words. */
 const describe = ({ base, ranks }: Pick<LoraInfo, 'base' | 'ranks'>): string[] => [
@@ -26,9 +33,10 @@ export function LoraField({ draft, model, onChange, ...about }: RequestFieldsPro
   const id = useId();
   const { loras } = draft;
   if (!model.capabilities.loras) return null;
-  const change = (index: number, weight: number) =>
+  const hasExperts = model.capabilities.video?.experts ?? false;
+  const change = (index: number, changes: Partial<DraftLora>) =>
     onChange({
-      loras: loras.map((lora, at) => (at === index ? { ...lora, weight } : lora)),
+      loras: loras.map((lora, at) => (at === index ? { ...lora, ...changes } : lora)),
     });
   return (
     <div role="group" aria-labelledby={id} className="flex min-w-0 flex-col gap-2">
@@ -38,7 +46,12 @@ export function LoraField({ draft, model, onChange, ...about }: RequestFieldsPro
         </span>
         <LoraPicker
           taken={loras.map(({ name }) => name)}
-          onAdd={(name) => onChange({ loras: [...loras, { name, weight: 1 }] })}
+          onAdd={({ name, expert }) =>
+            onChange({
+              // Of a pair, each file's name tells the network that it was made for.
+              loras: [...loras, { name, weight: 1, ...(hasExperts && expert && { expert }) }],
+            })
+          }
         />
       </div>
       {loras.length > 0 && (
@@ -53,8 +66,10 @@ export function LoraField({ draft, model, onChange, ...about }: RequestFieldsPro
                   `loras[${index}]`,
                   `loras[${index}].name`,
                   `loras[${index}].weight`,
+                  `loras[${index}].expert`,
                 )}
-                onWeight={(weight) => change(index, weight)}
+                hasExperts={hasExperts}
+                onChange={(changes) => change(index, changes)}
                 onRemove={() => onChange({ loras: loras.filter((_, at) => at !== index) })}
               />
             </li>
@@ -70,13 +85,15 @@ function LoraRow({
   lora,
   model,
   messages,
-  onWeight,
+  hasExperts,
+  onChange,
   onRemove,
 }: {
   lora: DraftLora;
   model: string;
   messages: ReturnType<typeof messagesOf>;
-  onWeight(weight: number): void;
+  hasExperts: boolean;
+  onChange(changes: Partial<DraftLora>): void;
   onRemove(): void;
 }) {
   return (
@@ -100,8 +117,17 @@ function LoraRow({
         min={-LIMIT}
         max={LIMIT}
         step={0.05}
-        onValue={(weight) => onWeight(weight ?? 1)}
+        onValue={(weight) => onChange({ weight: weight ?? 1 })}
       />
+      {hasExperts && (
+        <Segmented
+          label={`Network that ${lora.name} changes`}
+          className="self-start"
+          value={lora.expert ?? 'both'}
+          options={EXPERTS}
+          onValue={(expert) => onChange({ expert: expert === 'both' ? undefined : expert })}
+        />
+      )}
       <Report model={model} name={lora.name} hasProblems={Boolean(messages.problems?.length)} />
       <Messages {...messages} />
     </div>
@@ -148,7 +174,7 @@ function unmatchedNote({ unmatched, unmatched_count }: LoraCheck): string[] {
   ];
 }
 
-function LoraPicker({ taken, onAdd }: { taken: string[]; onAdd(name: string): void }) {
+function LoraPicker({ taken, onAdd }: { taken: string[]; onAdd(lora: LoraInfo): void }) {
   const [isOpen, setOpen] = useState(false);
   const [search, setSearch] = useState('');
   const [active, setActive] = useState(0);
@@ -161,7 +187,7 @@ function LoraPicker({ taken, onAdd }: { taken: string[]; onAdd(name: string): vo
 
   const choose = (lora: LoraInfo | undefined) => {
     if (!lora || lora.fault) return;
-    onAdd(lora.name);
+    onAdd(lora);
     setOpen(false);
   };
 

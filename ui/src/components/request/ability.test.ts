@@ -58,6 +58,14 @@ describe('what a model can do', () => {
     expect(fitDraft({ ...draft, image: null }, of('wan-5b')).video.end_image).toBeNull();
   });
 
+  it('keeps the expert of a LoRA only where a model has two networks', () => {
+    const draft = { ...emptyDraft, loras: [{ name: 'ink', weight: 1, expert: 'high' as const }] };
+    const two = of('wan-5b');
+    const video = { ...two.video!, experts: true };
+    expect(fitDraft(draft, { ...two, loras: true, video }).loras).toEqual(draft.loras);
+    expect(fitDraft(draft, { ...two, loras: true }).loras).toEqual([{ name: 'ink', weight: 1 }]);
+  });
+
   it('knows every format of clips', () => {
     expect(clipFormats.map(({ value }) => value)).toContain('animated_webp');
     expect(clipFormats.map(({ value }) => value)).not.toContain('webp');

@@ -2,7 +2,7 @@
 import type { Capabilities, ClipFormat, FileFormat, Mode, Model, Settings } from '@/api/types';
 import { formatName } from '@/components/player/kind';
 import type { Option } from '@/components/ui/Select';
-import { emptyVideo, type Draft } from '@/lib/draft';
+import { emptyVideo, type Draft, type DraftLora } from '@/lib/draft';
 
 const FROM_PICTURES: Mode[] = ['image_to_image', 'edit', 'control', 'image_to_video'];
 const FROM_WORDS: Mode[] = ['text_to_image', 'text_to_video'];
@@ -44,6 +44,10 @@ export function hasStrength(capabilities: Capabilities, draft: Draft): boolean {
   return mode === undefined || mode === 'image_to_image' || mode === 'inpaint';
 }
 
+/** The files without experts where there is one network. */
+const fitLoras = (loras: DraftLora[], { video }: Capabilities): DraftLora[] =>
+  video?.experts ? loras : loras.map(({ name, weight }) => ({ name, weight }));
+
 /**
  * The form without what this model has no field for: it stays in the form for another model, and
  * no request carries what nobody sees.
@@ -59,7 +63,7 @@ export function fitDraft(draft: Draft, capabilities: Capabilities): Draft {
   return {
     ...fitted,
     strength: hasStrength(capabilities, fitted) ? draft.strength : null,
-    loras: capabilities.loras ? draft.loras : [],
+    loras: capabilities.loras ? fitLoras(draft.loras, capabilities) : [],
     format: isFormatOfKind ? draft.format : null,
     video: rule
       ? {

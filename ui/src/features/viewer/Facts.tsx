@@ -110,9 +110,13 @@ export function Facts({ asset }: { asset: Asset }) {
             <Fact label="Low-noise share">{plan.video.low_share}</Fact>
           )}
           {plan.video?.shift != null && <Fact label="Shift">{plan.video.shift}</Fact>}
-          {(plan.loras ?? []).map(({ name, weight }, index) => (
+          {(plan.loras ?? []).map(({ name, weight, expert }, index) => (
             <Fact key={index} label={index === 0 ? 'LoRA files' : ''}>
-              {name} <span className="text-ink-3">· weight {weight}</span>
+              {name}{' '}
+              <span className="text-ink-3">
+                · weight {weight}
+                {expert && ` · ${expert} noise`}
+              </span>
             </Fact>
           ))}
         </dl>

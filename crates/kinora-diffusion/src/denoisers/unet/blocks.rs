@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use crate::{
     Error, Result,
     layers::{
-        Activation, Attention, Conv2d, Enlarging, GroupNorm, LayerNorm, Linear,
+        Activation, Adaptable, Attention, Conv2d, Enlarging, GroupNorm, LayerNorm, Linear,
         activation::gated_halves, add_tokens, attention, norm::After, normalize_to_tokens,
     },
 };
@@ -46,6 +46,19 @@ impl ResidualBlock {
             Some(shortcut) => self.conv2.forward_add(&inner, &shortcut.forward(x)?),
             None => self.conv2.forward_add(&inner, x),
         }
+    }
+}
+
+impl ResidualBlock {
+    /// The layers that adapters may change.
+    fn add_adaptables<'a>(&'a mut self, layers: &mut Vec<&'a mut dyn Adaptable>) {
+        layers.extend([&mut self.norm1, &mut self.norm2].map(|norm| norm as &mut dyn Adaptable));
+        let convs = [&mut self.conv1, &mut self.conv2].into_iter();
+        layers.extend(
+            convs
+                .chain(&mut self.shortcut)
+                .map(|conv| conv as &mut dyn Adaptable),
+        );
     }
 }
 
@@ -104,6 +117,28 @@ pub(super) struct PixelTransformer {
 }
 
 impl PixelTransformer {
+    /// The layers that adapters may change.
+    fn add_adaptables<'a>(&'a mut self, layers: &mut Vec<&'a mut dyn Adaptable>) {
+        layers.push(&mut self.norm);
+        layers.extend(
+            [&mut self.project_in, &mut self.project_out].map(|linear| linear as &mut dyn Adaptable),
+        );
+        for block in &mut self.blocks {
+            let norms = [&mut block.norm1, &mut block.norm2, &mut block.norm3];
+            layers.extend(norms.map(|norm| norm as &mut dyn Adaptable));
+            let linears = [
+                &mut block.qkv,
+                &mut block.out1,
+                &mut block.query,
+                &mut block.key_value,
+                &mut block.out2,
+                &mut block.wide,
+                &mut block.narrow,
+            ];
+            layers.extend(linears.map(|linear| linear as &mut dyn Adaptable));
+        }
+    }
+
     fn prepare(&self, text: &Tensor, keys: &mut Vec<Tensor>) -> Result<()> {
         for block in &self.blocks {
             keys.push(block.key_value.forward(text)?);
@@ -141,6 +176,21 @@ pub(super) struct Level {
 }
 
 impl Level {
+    /// The layers that adapters may change.
+    pub fn add_adaptables<'a>(&'a mut self, layers: &mut Vec<&'a mut dyn Adaptable>) {
+        for (block, transformer) in &mut self.blocks {
+            block.add_adaptables(layers);
+            if let Some(transformer) = transformer {
+                transformer.add_adaptables(layers);
+            }
+        }
+        match &mut self.resize {
+            Resize::Keep => {}
+            Resize::Halve(conv) => layers.push(conv),
+            Resize::Double(conv) => layers.push(conv),
+        }
+    }
+
     pub fn prepare(&self, text: &Tensor, keys: &mut Vec<Tensor>) -> Result<()> {
         for (_, transformer) in &self.blocks {
             if let Some(transformer) = transformer {
@@ -205,6 +255,13 @@ pub(super) struct Middle {
 }
 
 impl Middle {
+    /// The layers that adapters may change.
+    pub fn add_adaptables<'a>(&'a mut self, layers: &mut Vec<&'a mut dyn Adaptable>) {
+        self.first.add_adaptables(layers);
+        self.transformer.add_adaptables(layers);
+        self.last.add_adaptables(layers);
+    }
+
     pub fn prepare(&self, text: &Tensor, keys: &mut Vec<Tensor>) -> Result<()> {
         self.transformer.prepare(text, keys)
     }

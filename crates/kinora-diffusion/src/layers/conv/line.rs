@@ -7,7 +7,7 @@
 
 use candle_core::Tensor;
 
-use super::{Conv2d, Direct, Padding};
+use super::{Conv2d, Packing, Padding};
 use crate::{Result, error::bail_shape, layers::Weights};
 
 /// A convolution of (batch, channels, length) that keeps the length.
@@ -141,7 +141,7 @@ fn vertical(weight: Tensor, bias: Tensor, rows: usize) -> Result<Conv2d> {
         bottom: rows,
         ..Padding::default()
     };
-    Conv2d::new(weight, bias, 1, padding)?.packed(Direct::plain)
+    Conv2d::new(weight, bias, 1, padding)?.packed(Packing::Plain)
 }
 
 #[cfg(test)]

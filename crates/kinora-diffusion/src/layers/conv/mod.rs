@@ -5,12 +5,13 @@
 //! On the processor 1×1 kernels are matrix products, kernels with a step of one run in [`direct`]
 //! without an intermediate matrix, and the rest gather a row of patches at a time.
 
+mod adapt;
 mod causal;
 mod direct;
 mod line;
 mod pixels;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 use rayon::prelude::*;
@@ -20,6 +21,7 @@ pub use self::{
     line::{Conv1d, Lengthening},
 };
 use self::{
+    adapt::Origin,
     direct::{Direct, Geometry, Stored},
     pixels::add_columns,
 };
@@ -74,6 +76,41 @@ pub struct Conv2d {
     bias: Tensor,
     step: usize,
     padding: Padding,
+    /// Where it was read; None when it was made from tensors.
+    origin: Option<Arc<Origin>>,
+    /// Whether the kernel holds what adapters made of it.
+    is_merged: bool,
+    has_merged_bias: bool,
+}
+
+/// How weights are laid out for the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    /// As stored.
+    None,
+    /// For [`Direct::plain`].
+    Plain,
+    /// For [`Direct::enlarging`].
+    Enlarging,
+}
+
+impl Packing {
+    /// The kernel in the number format that this layout takes.
+    fn load(self, weights: &Weights, shape: &[usize]) -> Result<Tensor> {
+        match self {
+            // Products of matrices and candle's operations want f32.
+            Self::None => weights.get("weight", shape),
+            Self::Plain | Self::Enlarging => weights.get_kernel("weight", shape),
+        }
+    }
+
+    fn pack(self, stored: Stored, shape: (usize, usize, usize, usize)) -> Option<Direct> {
+        match self {
+            Self::None => None,
+            Self::Plain => Some(Direct::plain(stored, shape)),
+            Self::Enlarging => Some(Direct::enlarging(stored, shape)),
+        }
+    }
 }
 
 /// The weights, kept once.
@@ -95,20 +132,24 @@ impl Conv2d {
         step: usize,
         padding: Padding,
     ) -> Result<Self> {
-        let shape = [outputs, inputs, kernel, kernel];
-        let is_direct = step <= 1 && kernel > 1;
-        // What is left takes products of matrices or candle's operations, which want f32.
-        let weight = if is_direct {
-            weights.get_kernel("weight", &shape)?
-        } else {
-            weights.get("weight", &shape)?
+        let packing = match step <= 1 && kernel > 1 {
+            true => Packing::Plain,
+            false => Packing::None,
         };
-        let conv = Self::new(weight, weights.get("bias", &[outputs])?, step, padding)?;
-        if is_direct {
-            conv.packed(Direct::plain)
-        } else {
-            Ok(conv)
-        }
+        Self::read(weights, [outputs, inputs, kernel, kernel], (step, padding), packing)
+    }
+
+    fn read(
+        weights: &Weights,
+        shape: [usize; 4],
+        (step, padding): (usize, Padding),
+        packing: Packing,
+    ) -> Result<Self> {
+        let weight = packing.load(weights, &shape)?;
+        let bias = weights.get("bias", &shape[..1])?;
+        let mut conv = Self::new(weight, bias, step, padding)?.packed(packing)?;
+        conv.origin = Some(Arc::new(Origin::new(weights, packing)));
+        Ok(conv)
     }
 
     /// A kernel over several frames, (outputs, inputs, frames, kernel, kernel), as one over pictures
@@ -132,10 +173,9 @@ impl Conv2d {
     /// Each of the four phases of the result sees only 2×2 different source pixels, so that kernel
     /// rows and columns that fall on the same pixel can be added up beforehand.
     pub fn load_enlarging(weights: &Weights, inputs: usize, outputs: usize) -> Result<Enlarging> {
-        let weight = weights.get_kernel("weight", &[outputs, inputs, 3, 3])?;
-        let bias = weights.get("bias", &[outputs])?;
-        let conv = Self::new(weight, bias, 1, Padding::all(1))?;
-        Ok(Enlarging::new(conv.packed(Direct::enlarging)?))
+        let geometry = (1, Padding::all(1));
+        let conv = Self::read(weights, [outputs, inputs, 3, 3], geometry, Packing::Enlarging)?;
+        Ok(Enlarging::new(conv))
     }
 
     fn new(weight: Tensor, bias: Tensor, step: usize, padding: Padding) -> Result<Self> {
@@ -145,17 +185,22 @@ impl Conv2d {
             bias,
             step: step.max(1),
             padding,
+            origin: None,
+            is_merged: false,
+            has_merged_bias: false,
         })
     }
 
     /// With its weights packed, where the processor's kernel applies.
-    fn packed(
-        mut self,
-        pack: impl Fn(Stored, (usize, usize, usize, usize)) -> Direct,
-    ) -> Result<Self> {
-        let Kernel::Dense(weight) = &self.kernel else {
-            return Ok(self);
-        };
+    fn packed(mut self, packing: Packing) -> Result<Self> {
+        if let Kernel::Dense(weight) = &self.kernel {
+            self.kernel = self.keep(weight.clone(), packing);
+        }
+        Ok(self)
+    }
+
+    /// A kernel as runs take it.
+    fn keep(&self, weight: Tensor, packing: Packing) -> Kernel {
         let direct = {
             let (storage, layout) = weight.storage_and_layout();
             let stored = match (&*storage, layout.contiguous_offsets()) {
@@ -169,12 +214,12 @@ impl Conv2d {
                 }
                 _ => None,
             };
-            stored.map(|stored| pack(stored, self.shape))
+            stored.and_then(|stored| packing.pack(stored, self.shape))
         };
-        if let Some(direct) = direct {
-            self.kernel = Kernel::Direct(direct);
+        match direct {
+            Some(direct) => Kernel::Direct(direct),
+            None => Kernel::Dense(weight),
         }
-        Ok(self)
     }
 
     /// Bytes of its tensors.
@@ -489,7 +534,7 @@ mod tests {
             let reference = dense(inputs, outputs, kernel, step, padding);
             let conv = dense(inputs, outputs, kernel, step, padding);
             let conv = if kernel > 1 && step == 1 {
-                conv.packed(Direct::plain).unwrap()
+                conv.packed(Packing::Plain).unwrap()
             } else {
                 conv
             };
@@ -511,7 +556,7 @@ mod tests {
     fn enlarging_inside_equals_enlarging_first() {
         let reference = dense(10, 12, 3, 1, Padding::all(1));
         let conv = dense(10, 12, 3, 1, Padding::all(1));
-        let conv = Enlarging::new(conv.packed(Direct::enlarging).unwrap());
+        let conv = Enlarging::new(conv.packed(Packing::Enlarging).unwrap());
         for (batch, height, width) in [(2, 4, 5), (1, 31, 64)] {
             let x = wave(&[batch, 10, height, width]);
             let first =
@@ -534,9 +579,9 @@ mod tests {
         let padding = Padding::all(1);
         let reference = Conv2d::new(exact(&weight), wave(&[13]), 1, padding).unwrap();
         let half = Conv2d::new(narrow(&weight), wave(&[13]), 1, padding).unwrap();
-        let half = half.packed(Direct::plain).unwrap();
+        let half = half.packed(Packing::Plain).unwrap();
         let wide = Conv2d::new(exact(&weight), wave(&[13]), 1, padding).unwrap();
-        let wide = wide.packed(Direct::plain).unwrap();
+        let wide = wide.packed(Packing::Plain).unwrap();
         assert!(half.bytes() < wide.bytes() * 2 / 3);
         let x = wave(&[2, 10, 21, 30]);
         let ours = half.forward(&x).unwrap();

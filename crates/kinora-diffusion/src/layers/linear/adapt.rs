@@ -72,7 +72,7 @@ impl Adaptable for Linear {
         };
         self.adapt_matrix(&origin, &weights, is_changed(&weights), changes)?;
         if is_changed(&biases) {
-            self.bias = Some(origin.merge(&biases, None, changes)?);
+            self.bias = Some(origin.merge(&biases, false, changes)?);
             self.has_merged_bias = true;
         } else if self.has_merged_bias {
             self.bias = origin.load_bias()?;
@@ -97,7 +97,7 @@ impl Linear {
         };
         self.branch = None;
         if is_changed && factors.is_none() {
-            let merged = origin.merge(names, Some(origin.inputs), changes)?;
+            let merged = origin.merge(names, true, changes)?;
             self.inputs = merged.dim(1)?;
             self.weight = Weight::keep(merged)?;
             self.is_merged = true;
@@ -105,7 +105,7 @@ impl Linear {
         }
         if self.is_merged {
             self.weight = origin.load_matrix()?;
-            self.inputs = origin.inputs;
+            self.inputs = origin.inputs();
             self.is_merged = false;
         }
         if let Some(parts) = factors {
@@ -120,6 +120,7 @@ impl Origin {
     fn is_kept_stored(&self, names: &[(String, usize)]) -> bool {
         let can_keep = self.weights.device().is_cpu() && self.weights.dtype() == DType::F32;
         can_keep
+            && !self.is_kernel()
             && names
                 .iter()
                 .any(|(name, _)| self.weights.is_quantised(name))
@@ -139,7 +140,7 @@ impl Origin {
                 let Some(factors) = changes.factors(&full)? else {
                     return Ok(None);
                 };
-                if factors.down.dim(1)? != self.inputs {
+                if factors.down.dim(1)? != self.inputs() {
                     return Ok(None);
                 }
                 parts.push((first, factors));
@@ -150,26 +151,33 @@ impl Origin {
     }
 
     /// The parts with their changes, one after another, in the number format of activations.
-    /// `inputs` are the columns of a matrix; None for a vector.
+    /// They are matrices or vectors.
     fn merge(
         &self,
         names: &[(String, usize)],
-        inputs: Option<usize>,
+        is_matrix: bool,
         changes: &dyn TensorChanges,
     ) -> Result<Tensor> {
         let mut merged = Vec::with_capacity(names.len());
         for (name, outputs) in borrow(names) {
-            let shape: Vec<usize> = [outputs].into_iter().chain(inputs).collect();
+            let shape = match is_matrix {
+                true => self.shape(outputs),
+                false => vec![outputs],
+            };
             let base = self.weights.get_plain(name, &shape)?;
             let full = self.weights.full_name(name);
-            merged.push(if changes.is_changed(&full) {
+            let part = if changes.is_changed(&full) {
                 changes.apply(&full, base)?
             } else {
                 base
+            };
+            merged.push(match is_matrix {
+                true => part.flatten_from(1)?,
+                false => part,
             });
         }
         // A part that grew tells how wide the others are.
-        if inputs.is_some() {
+        if is_matrix {
             let widths = merged
                 .iter()
                 .map(|part| Ok(part.dim(1)?))

@@ -1,43 +1,32 @@
 //! Adapters of every kind on a tiny model against the reference with the same files
 //! (tools/goldens/record_flux_lora.py), and back to the bits of the beginning.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use kinora_weights::{WeightSet, detect};
 
 use super::{FluxInput, FluxPipeline};
-use crate::{adapters::WeightedAdapter, layers::TensorSource};
+use crate::adapters::{
+    Adaptive, WeightedAdapter,
+    testing::{Recorded, below, bits, distance, f32s, open_all},
+};
 
-fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
+const CASE: &str = "flux_dev";
 
 fn file(name: &str) -> PathBuf {
-    folder("tests/fixtures/flux_lora").join(format!("{name}.safetensors"))
+    below("tests/fixtures/flux_lora").join(format!("{name}.safetensors"))
 }
 
 fn open() -> FluxPipeline {
-    let layout = detect(&folder("../../tools/goldens/cases/flux_dev/model")).unwrap();
+    let layout = detect(&Recorded::open(CASE).model()).unwrap();
     FluxPipeline::open(&layout, &Device::Cpu, DType::F32, &mut |_| {}).unwrap()
-}
-
-fn f32s(set: &WeightSet, name: &str) -> Tensor {
-    let tensor = TensorSource::tensor(set, name).unwrap();
-    tensor.to_dtype(DType::F32).unwrap()
 }
 
 /// The transformer's answer to the case's first call, and CLIP's to its prompts.
 fn answer(pipeline: &FluxPipeline) -> [Tensor; 2] {
-    let case = folder("../../tools/goldens/cases/flux_dev");
-    let golden = WeightSet::open_file(&case.join("golden.safetensors")).unwrap();
-    let json = std::fs::read(case.join("case.json")).unwrap();
-    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    let name = |name: &str| {
-        let alias = json["aliases"][name].as_str();
-        alias.unwrap_or(name).to_owned()
-    };
-    let input = |part: &str| f32s(&golden, &name(&format!("transformer.call0.in.{part}")));
+    let case = Recorded::open(CASE);
+    let input = |part: &str| case.tensor(&format!("transformer.call0.in.{part}"));
     let (latents, text) = (input("hidden_states"), input("encoder_hidden_states"));
     let rope = pipeline
         .denoiser
@@ -51,53 +40,19 @@ fn answer(pipeline: &FluxPipeline) -> [Tensor; 2] {
         guidance: &[3.5, 3.5],
         rope: &rope,
     });
-    let ids = golden
-        .read(&name("text_encoder.call0.in.input_ids"))
-        .unwrap();
-    let ids: Vec<u32> = ids
-        .as_chunks::<8>()
-        .0
-        .iter()
-        .map(|id| i64::from_le_bytes(*id) as u32)
-        .collect();
-    let rows: Vec<Vec<u32>> = ids.chunks(77).map(<[u32]>::to_vec).collect();
+    let rows = case.ids("text_encoder.call0.in.input_ids", 77);
     [
         velocity.unwrap(),
         pipeline.clip.forward(&rows).unwrap().pooled,
     ]
 }
 
-fn bits(tensor: &Tensor) -> Vec<u32> {
-    let numbers: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
-    numbers.into_iter().map(f32::to_bits).collect()
-}
-
-/// Largest difference against the standard deviation.
-fn distance(ours: &Tensor, theirs: &Tensor) -> f64 {
-    assert_eq!(ours.dims(), theirs.dims());
-    let numbers = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let (ours, theirs) = (numbers(ours), numbers(theirs));
-    let count = theirs.len() as f64;
-    let mean = theirs.iter().map(|n| f64::from(*n)).sum::<f64>() / count;
-    let variance = theirs
-        .iter()
-        .map(|n| (f64::from(*n) - mean).powi(2))
-        .sum::<f64>()
-        / count;
-    let far = ours
-        .iter()
-        .zip(&theirs)
-        .map(|(a, b)| f64::from((a - b).abs()));
-    far.fold(0.0, f64::max) / variance.sqrt()
-}
-
 fn weighted(pipeline: &mut FluxPipeline, list: &[(&str, f32)]) -> Vec<WeightedAdapter> {
-    list.iter()
-        .map(|(name, weight)| WeightedAdapter {
-            adapter: pipeline.open_adapter(&file(name)).unwrap().into(),
-            weight: *weight,
-        })
-        .collect()
+    let list: Vec<_> = list
+        .iter()
+        .map(|(name, weight)| (file(name), *weight))
+        .collect();
+    open_all(pipeline, &list)
 }
 
 #[test]
@@ -116,13 +71,7 @@ fn every_kind_equals_the_reference_and_leaves_no_trace() {
     ] {
         let adapters = weighted(&mut pipeline, list);
         for one in &adapters {
-            let report = one.adapter.report();
-            assert_eq!(
-                report.applied, report.keys,
-                "{name}: {:?}",
-                report.unmatched
-            );
-            assert_eq!(report.kinds, [kind]);
+            assert_eq!(one.adapter.report().kinds, [kind]);
         }
         pipeline.set_adapters(adapters).unwrap();
         for (part, ours) in ["transformer", "pooled"].into_iter().zip(answer(&pipeline)) {
@@ -146,8 +95,8 @@ fn every_kind_equals_the_reference_and_leaves_no_trace() {
 #[test]
 fn what_fits_nothing_is_refused_and_a_bad_weight_changes_nothing() {
     let mut pipeline = open();
-    let model =
-        folder("../../tools/goldens/cases/flux_dev/model/vae/diffusion_pytorch_model.safetensors");
+    let vae = "vae/diffusion_pytorch_model.safetensors";
+    let model = Recorded::open(CASE).model().join(vae);
     let error = pipeline.open_adapter(&model).unwrap_err().to_string();
     assert!(error.contains("it may be a model"), "{error}");
     let before = answer(&pipeline);

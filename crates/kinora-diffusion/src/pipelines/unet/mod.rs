@@ -1,6 +1,8 @@
 //! What the pipelines of Stable Diffusion do alike once their texts are encoded: prepare, denoise,
 //! decode. No pipeline of its own; which texts and sizes the network is told is theirs.
 
+#[cfg(test)]
+mod adapter_tests;
 pub(crate) mod guidance;
 mod prepare;
 pub(crate) mod rows;
@@ -10,7 +12,10 @@ use std::{sync::OnceLock, time::Instant};
 
 use candle_core::{DType, Device, Tensor};
 use kinora_core::Stage;
-use kinora_weights::{ClipConfig, Component, ModelLayout, SdParts, TextActivation};
+use kinora_weights::{
+    ClipConfig, Component, ModelLayout, SdParts, TextActivation,
+    lora::{LoraComponent, LoraTargets},
+};
 
 use self::{
     guidance::guide,
@@ -19,6 +24,7 @@ use self::{
 use super::{Checkpoint, ImageParams, JobTimings, RunLimits, RunWatch, picture};
 use crate::{
     Error, Result,
+    adapters::{AdaptableNetwork, Adapted},
     denoisers::{UnetDenoiser, UnetInput, UnetText},
     layers::Weights,
     memory,
@@ -68,6 +74,9 @@ pub(crate) struct UnetStage {
     /// Multiples of sizes in pixels.
     size_step: u32,
     is_xl: bool,
+    layout: ModelLayout,
+    /// Of the whole model.
+    pub adapted: Adapted,
 }
 
 impl UnetStage {
@@ -115,6 +124,8 @@ impl UnetStage {
             size_step: layout.parts.size_step() as u32,
             is_xl: parts.unet.added_dim.is_some(),
             parts: parts.clone(),
+            layout: layout.clone(),
+            adapted: Adapted::default(),
             device: device.clone(),
             dtype,
             vae_dtype,
@@ -134,6 +145,16 @@ impl UnetStage {
     /// Names and sizes of the weight files.
     pub fn files(&self) -> &str {
         &self.files
+    }
+
+    /// The denoiser as adapters see it.
+    pub fn adaptable_unet(&mut self) -> AdaptableNetwork<'_> {
+        AdaptableNetwork::only(LoraComponent::Denoiser, self.unet.adaptables())
+    }
+
+    /// The layers of the whole model.
+    pub fn read_targets(&self) -> Result<LoraTargets> {
+        Ok(LoraTargets::of_pictures(&self.layout)?)
     }
 
     /// The denoiser.

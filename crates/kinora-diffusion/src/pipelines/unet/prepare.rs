@@ -240,6 +240,7 @@ impl UnetStage {
         let mut identity = Identity::new();
         identity.add(NUMERICS.as_bytes());
         identity.add(self.files.as_bytes());
+        identity.add(self.adapted.describe().as_bytes());
         identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
         let params = row.params;
         let numbers = (params.true_cfg, params.sd.guidance_rescale, row.end);

@@ -1,25 +1,25 @@
 //! The one or two denoisers of a model, of which only the one at work needs to be in memory.
 
 use candle_core::{DType, Device};
-use kinora_weights::wan::{WanComponent, WanLayout};
+use kinora_core::Expert;
+use kinora_weights::{
+    lora::{LoraComponent, LoraTargets},
+    wan::{WanComponent, WanLayout},
+};
 
-use crate::{Result, denoisers::WanDenoiser, layers::Weights, memory};
+use crate::{
+    Result,
+    adapters::{AdaptableNetwork, Adapted},
+    denoisers::WanDenoiser,
+    layers::Weights,
+    memory,
+};
 
-/// A denoiser by the steps that it takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expert {
-    /// Noisy steps; every step where there is one denoiser.
-    High,
-    /// Steps with little noise.
-    Low,
-}
-
-impl Expert {
-    fn component(self) -> WanComponent {
-        match self {
-            Self::High => WanComponent::Transformer,
-            Self::Low => WanComponent::Transformer2,
-        }
+/// Where a denoiser lies. Where there is one, it takes every step as the first of two.
+fn component_of(expert: Expert) -> WanComponent {
+    match expert {
+        Expert::High => WanComponent::Transformer,
+        Expert::Low => WanComponent::Transformer2,
     }
 }
 
@@ -30,6 +30,8 @@ pub(super) struct Experts {
     device: Device,
     dtype: DType,
     loaded: Vec<(Expert, WanDenoiser)>,
+    /// What adapters change, in memory or not.
+    pub adapted: Adapted,
 }
 
 impl Experts {
@@ -39,6 +41,7 @@ impl Experts {
             device: device.clone(),
             dtype,
             loaded: Vec::new(),
+            adapted: Adapted::default(),
         }
     }
 
@@ -50,7 +53,7 @@ impl Experts {
     /// Bytes of the largest denoiser as stored.
     pub fn largest_bytes(&self) -> u64 {
         [Expert::High, Expert::Low]
-            .map(|expert| self.layout.bytes_of(expert.component()))
+            .map(|expert| self.layout.bytes_of(component_of(expert)))
             .into_iter()
             .max()
             .unwrap_or(0)
@@ -70,7 +73,11 @@ impl Experts {
                 if !self.can_keep_both(expert) {
                     self.loaded.clear();
                 }
-                let denoiser = self.load(expert, on_load)?;
+                let mut denoiser = self.load(expert, on_load)?;
+                if !self.adapted.adapters().is_empty() {
+                    let expert = self.are_two().then_some(expert);
+                    as_adaptable(&mut denoiser, expert).adapt(self.adapted.adapters())?;
+                }
                 self.loaded.push((expert, denoiser));
                 self.loaded.len() - 1
             }
@@ -78,9 +85,30 @@ impl Experts {
         Ok(&self.loaded[place].1)
     }
 
+    /// Takes every denoiser out of memory.
+    #[cfg(test)]
+    pub fn forget(&mut self) {
+        self.loaded.clear();
+    }
+
+    /// The denoisers that are in memory, as adapters see them. Others are brought to the adapters
+    /// when they are read.
+    pub fn networks(&mut self) -> Vec<AdaptableNetwork<'_>> {
+        let are_two = self.are_two();
+        let loaded = self.loaded.iter_mut();
+        loaded
+            .map(|(expert, denoiser)| as_adaptable(denoiser, are_two.then_some(*expert)))
+            .collect()
+    }
+
+    /// The layers of either denoiser.
+    pub fn read_targets(&self) -> Result<LoraTargets> {
+        Ok(LoraTargets::of_wan(&self.layout)?)
+    }
+
     /// On the processor, when twice the weights still fit. What another device has is not known.
     fn can_keep_both(&self, expert: Expert) -> bool {
-        let bytes = self.layout.bytes_of(expert.component());
+        let bytes = self.layout.bytes_of(component_of(expert));
         self.device.is_cpu()
             && memory::available().is_some_and(|free| free / 2 >= bytes.saturating_mul(2))
     }
@@ -91,8 +119,16 @@ impl Experts {
             (Expert::Low, Some(config)) => config,
             _ => &parts.transformer,
         };
-        let set = self.layout.open(expert.component())?;
+        let set = self.layout.open(component_of(expert))?;
         let weights = Weights::new(set, &self.device, self.dtype);
         WanDenoiser::load(&weights, config, on_load)
+    }
+}
+
+fn as_adaptable(denoiser: &mut WanDenoiser, expert: Option<Expert>) -> AdaptableNetwork<'_> {
+    AdaptableNetwork {
+        component: LoraComponent::Denoiser,
+        expert,
+        layers: denoiser.adaptables(),
     }
 }

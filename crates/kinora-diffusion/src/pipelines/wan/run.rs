@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use candle_core::{DType, Tensor};
-use kinora_core::Stage;
+use kinora_core::{Expert, Stage};
 
-use super::{Condition, Expert, VideoParams, WanPipeline, condition::to_frames, milliseconds};
+use super::{Condition, VideoParams, WanPipeline, condition::to_frames, milliseconds};
 use crate::{
     Result,
     denoisers::{WanContext, WanDenoiser, WanInput, WanText, WanTime},
