@@ -270,6 +270,7 @@ fn to_options(plan: &Plan) -> VideoOptions {
         cfg_2: video.cfg_2,
         low_share: video.low_share,
         shift: video.shift,
+        sound: video.sound,
     }
 }
 

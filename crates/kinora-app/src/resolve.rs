@@ -105,14 +105,14 @@ pub fn resolve(
     let true_cfg = check.negative_prompt(request, model);
     let source = check.source(request, model, mode, context);
     let size = check.size(request, model, source.as_ref().map(|source| &source.image));
-    let video = check.video(request, model, mode);
+    let format = check.format(request, mode, context.settings);
+    let video = check.video(request, model, mode, format);
     let loras = check.loras(request, model, context);
     let steps = check.whole_number("steps", request.steps, can.steps, model.defaults.steps);
     let guidance = check.guidance(request, model);
     let copies = check.copies(request.copies, can.copies, context.settings.default_copies);
     let sampler = check.choice("sampler", request.sampler, &can.samplers);
     let schedule = check.choice("schedule", request.schedule, &can.schedules);
-    let format = check.format(request, mode, context.settings);
     let texts = check.texts(request, context);
     let template = check.template(request, context.settings);
     let (Some(template), Some(sampler), Some(schedule), Some(texts)) =

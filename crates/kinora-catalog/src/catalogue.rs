@@ -20,6 +20,9 @@ use crate::{
 /// The entries that come with the program.
 const BUILT_IN: &str = include_str!("../../../models.toml");
 
+/// What entries of models for few steps are tagged with, and what the names of such files contain.
+const DISTILLED: &str = "distilled";
+
 /// A catalogue file is never larger.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
@@ -137,6 +140,7 @@ impl Catalogue {
         Some(layout.estimate(RunSize {
             size: (plan.size.width, plan.size.height),
             frames: plan.video.map_or(1, |video| video.frames),
+            fps: plan.video.map_or(1, |video| video.fps),
             text_tokens: plan.text_tokens as usize,
             batch,
             bytes_per_number,
@@ -208,9 +212,14 @@ impl Catalogue {
     /// Adds a model that no entry speaks of: it can do what its family's entry of the same variant
     /// can.
     fn add_found(&mut self, name: &str, layout: Recognised, entries: &[Entry]) {
-        let Some(like) = entries.iter().find(|entry| {
+        let alike = |entry: &&Entry| {
             !entry.built_in && entry.family == layout.family() && entry.variant == layout.variant()
-        }) else {
+        };
+        // Distilled weights look like any others: only their name tells them apart.
+        let is_distilled = name.to_lowercase().contains(DISTILLED);
+        let mut best = entries.iter().filter(alike);
+        let best = best.find(|entry| entry.tags.iter().any(|tag| tag == DISTILLED) == is_distilled);
+        let Some(like) = best.or_else(|| entries.iter().find(alike)) else {
             let reason = format!(
                 "no entry of the catalogue tells what {} {} can do",
                 layout.family().title(),
@@ -308,7 +317,7 @@ fn find_mismatch(entry: &Entry, layout: &Recognised) -> Option<String> {
         Recognised::Pictures(layout) => layout
             .flux()
             .is_some_and(|parts| parts.transformer.has_guidance),
-        Recognised::Wan(_) => false,
+        Recognised::Wan(_) | Recognised::Ltx(_) | Recognised::Ltx2(_) => false,
     };
     if entry.capabilities.guidance.is_some() != takes_guidance {
         let what = if takes_guidance {

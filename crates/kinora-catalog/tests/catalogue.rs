@@ -18,7 +18,7 @@ use kinora_core::{
     Sampler, Schedule, Seed, Size,
     plan::{NUMERICS, PLAN_VERSION},
 };
-use kinora_weights::{Component, HashCache, WeightSet, detect};
+use kinora_weights::{Component, HashCache, RunSize, WeightSet, detect};
 
 /// A tiny FLUX.1 in the authors' layout.
 fn write_model(root: &Path, has_guidance: bool) {
@@ -200,6 +200,81 @@ fn the_download_cache_is_looked_through() {
     let catalogue = load(&[&tune]);
     assert_eq!(catalogue.faults(), []);
     assert!(model(&catalogue, "ffff").is_installed);
+}
+
+/// Tiny models of the reference library under the names of published ones.
+#[test]
+fn ltx_models_are_installed_with_their_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for (case, name) in [
+        ("ltx_video", "LTX-Video"),
+        ("ltx_video_095", "LTX-Video-0.9.5"),
+        ("ltx_video_095", "LTX-Video-0.9.6-distilled"),
+        ("ltx2", "LTX-2"),
+        ("ltx2", "our LTX-2 tune (distilled)"),
+        ("ltx23", "LTX-2.3-Diffusers"),
+        // Not what its name says.
+        ("ltx23", "LTX-2-19b-distilled"),
+    ] {
+        let case = format!("../../tools/goldens/cases/{case}/model");
+        let case = Path::new(env!("CARGO_MANIFEST_DIR")).join(case);
+        copy(&case, &root.join(name));
+    }
+    let catalogue = load(&[root]);
+    assert_eq!(catalogue.faults(), []);
+    for (id, sound, schedule) in [
+        ("ltx-video-0.9", false, Schedule::Automatic),
+        ("ltx-video-0.9.5", false, Schedule::LinearQuadratic),
+        (
+            "ltx-video-0.9.6-distilled",
+            false,
+            Schedule::LinearQuadratic,
+        ),
+        ("ltx-2", true, Schedule::Automatic),
+        ("our-ltx-2-tune-distilled", true, Schedule::LinearQuadratic),
+        ("ltx-2.3", true, Schedule::Automatic),
+    ] {
+        let found = model(&catalogue, id);
+        assert!(found.is_installed, "{id}: {:?}", found.fault);
+        let can = &found.capabilities;
+        let rule = can.video.as_ref().unwrap();
+        assert_eq!((rule.sound, rule.frame_step), (sound, 8), "{id}");
+        assert_eq!((can.size.multiple, can.schedules[0]), (32, schedule));
+        assert_eq!(can.modes, [Mode::ImageToVideo, Mode::TextToVideo]);
+        // Distilled weights are not guided.
+        assert_eq!(can.true_cfg.is_none(), id.contains("distilled"), "{id}");
+    }
+    let fault = model(&catalogue, "ltx-2-distilled").fault.clone();
+    assert!(fault.unwrap().contains("the files are LTX-2 2.3"));
+
+    // Longer clips, and slower ones, whose sound is longer, need more.
+    let need = |frames, fps| {
+        let layout = catalogue.layout(&ModelId::new("ltx-2")).unwrap();
+        layout.estimate(RunSize {
+            size: (768, 512),
+            frames,
+            fps,
+            text_tokens: 1024,
+            batch: 1,
+            bytes_per_number: 2,
+        })
+    };
+    assert!(need(241, 24).activations > need(121, 24).activations);
+    assert!(need(121, 12).activations > need(121, 24).activations);
+    assert_eq!(need(121, 24).decode, need(121, 24).tiled_decode);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => fs::copy(entry.path(), target).map(drop).unwrap(),
+        }
+    }
 }
 
 fn read_all(set: &WeightSet) -> Tensors {

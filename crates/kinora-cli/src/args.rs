@@ -200,6 +200,9 @@ pub struct Look {
     /// How far the times are shifted towards noise
     #[arg(long, value_name = "X", help_heading = "Clips")]
     pub shift: Option<f32>,
+    /// Leave out the sound that the model makes with the pictures
+    #[arg(long, help_heading = "Clips")]
+    pub no_sound: bool,
     /// Step rule; `kinora models show ID` lists them
     #[arg(long, value_name = "NAME")]
     pub sampler: Option<String>,

@@ -139,6 +139,9 @@ pub struct VideoRule {
     /// How far the times are shifted towards noise. None: that cannot be chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shift: Option<FloatRange>,
+    /// Whether it makes sound with the pictures.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sound: bool,
 }
 
 /// What one model can do.

@@ -20,11 +20,23 @@ pub enum Family {
     Sdxl,
     /// Wan 2.1 and 2.2: video transformers with UMT5 text; of some releases two share a run.
     Wan,
+    /// LTX-Video 0.9: rectified-flow video transformers with T5 text.
+    Ltx,
+    /// LTX-2 and 2.3: one transformer for picture and sound, with Gemma 3 text.
+    Ltx2,
 }
 
 impl Family {
     /// Every one of them.
-    pub const ALL: [Self; 5] = [Self::Flux, Self::Sd1, Self::Sd2, Self::Sdxl, Self::Wan];
+    pub const ALL: [Self; 7] = [
+        Self::Flux,
+        Self::Sd1,
+        Self::Sd2,
+        Self::Sdxl,
+        Self::Wan,
+        Self::Ltx,
+        Self::Ltx2,
+    ];
 
     /// The name that people know it by.
     pub fn title(self) -> &'static str {
@@ -34,6 +46,8 @@ impl Family {
             Family::Sd2 => "Stable Diffusion 2.x",
             Family::Sdxl => "Stable Diffusion XL",
             Family::Wan => "Wan",
+            Family::Ltx => "LTX-Video",
+            Family::Ltx2 => "LTX-2",
         }
     }
 }

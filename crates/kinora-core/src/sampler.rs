@@ -93,6 +93,9 @@ pub enum Schedule {
     Leading,
     /// The training's times evenly from the noisy end.
     Trailing,
+    /// For flow models, half of the steps within the noisiest fortieth, evenly, the others along a
+    /// parabola to the clean end: A. Polyak and others, "Movie Gen", 2024.
+    LinearQuadratic,
 }
 
 /// Ours, A1111's, ComfyUI's.
@@ -138,7 +141,7 @@ const SAMPLER_ALIASES: [(&str, Sampler); 20] = [
 ];
 
 /// Ours, A1111's, ComfyUI's. Each program lacks some; the nearest name stands there.
-const SCHEDULES: [(Schedule, &str, &str); 10] = [
+const SCHEDULES: [(Schedule, &str, &str); 11] = [
     (Schedule::FlowMatch, "Simple", "simple"),
     (Schedule::Automatic, "Automatic", "normal"),
     (Schedule::Normal, "Normal", "normal"),
@@ -153,6 +156,11 @@ const SCHEDULES: [(Schedule, &str, &str); 10] = [
     ),
     (Schedule::Leading, "DDIM", "ddim_uniform"),
     (Schedule::Trailing, "Trailing", "trailing"),
+    (
+        Schedule::LinearQuadratic,
+        "Linear Quadratic",
+        "linear_quadratic",
+    ),
 ];
 
 impl Sampler {
@@ -295,6 +303,7 @@ mod tests {
             ("align_your_steps", "Align Your Steps", "align_your_steps"),
             ("leading", "DDIM", "ddim_uniform"),
             ("trailing", "Trailing", "trailing"),
+            ("linear_quadratic", "Linear Quadratic", "linear_quadratic"),
         ];
         assert_eq!(Schedule::all().count(), table.len());
         for (schedule, (stored, a1111, comfyui)) in Schedule::all().zip(table) {

@@ -45,6 +45,8 @@ pub struct VideoOptions {
     pub low_share: Option<f32>,
     /// How far the times are shifted towards noise. None: as the model says.
     pub shift: Option<f32>,
+    /// Whether it has sound. None: where the model makes any and the file format can carry it.
+    pub sound: Option<bool>,
 }
 
 impl VideoOptions {
@@ -70,6 +72,9 @@ pub struct VideoPlan {
     /// How far the times are shifted towards noise. None: as the model says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shift: Option<f32>,
+    /// Whether it has the sound that the model makes with it. None: the model makes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sound: Option<bool>,
 }
 
 impl VideoPlan {

@@ -83,6 +83,7 @@ fn params2(seed: u64) -> Ltx2Params {
         seed,
         rng: Rng::Cpu,
         text_tokens: 64,
+        has_sound: true,
         first_frame: None,
         latents: None,
         audio_latents: None,
@@ -273,6 +274,12 @@ fn sound_is_as_long_as_its_frames_and_taken_up_with_them() {
         let resumed = run2(&mut pipeline, &job, log);
         assert!(resumed.frames == whole.frames && resumed.sound == whole.sound);
     }
+    let silent = Ltx2Params {
+        has_sound: false,
+        ..job.clone()
+    };
+    let silent = run2(&mut pipeline, &silent, Log::default());
+    assert!(silent.sound.is_none() && silent.frames == whole.frames);
     let other = run2(&mut pipeline, &params2(6), Log::default());
     assert!(other.frames != whole.frames && other.sound != whole.sound);
 }

@@ -1,16 +1,18 @@
 //! The real [`Runner`]: `kinora-diffusion`'s pipelines on this machine's device.
 
+mod clips;
+
 use std::sync::Arc;
 
 use candle_core::{DType, Device as Compute};
-use kinora_core::{Mode, Plan, PlannedLora, PlannedModel, WeightFile, engine::Device};
+use kinora_core::{Plan, PlannedLora, PlannedModel, WeightFile, engine::Device};
 use kinora_diffusion::{
     Error, Result,
     adapters::{Adapter, Adaptive, WeightedAdapter},
     pipelines::{
-        FluxOptions, ImageParams, Pipeline, RunLimits, SdOptions, Switch, VideoParams, WanPipeline,
+        FluxOptions, ImageParams, Ltx2Pipeline, LtxPipeline, Pipeline, RunLimits, SdOptions,
+        WanPipeline,
     },
-    vision::crop::fill,
 };
 use kinora_weights::{Recognised, RunSize, recognise};
 
@@ -35,6 +37,10 @@ enum Kind {
     Pictures(Box<Pipeline>),
     /// Makes clips.
     Wan(Box<WanPipeline>),
+    /// Makes clips.
+    Ltx(Box<LtxPipeline>),
+    /// Makes clips with sound.
+    Ltx2(Box<Ltx2Pipeline>),
 }
 
 impl Network {
@@ -46,6 +52,8 @@ impl Network {
         let model: &mut dyn Adaptive = match &mut self.kind {
             Kind::Pictures(pipeline) => pipeline.adaptive(),
             Kind::Wan(pipeline) => &mut **pipeline,
+            Kind::Ltx(pipeline) => &mut **pipeline,
+            Kind::Ltx2(pipeline) => &mut **pipeline,
         };
         let is_same = |a: &PlannedLora, b: &PlannedLora| {
             (&a.path, a.bytes, &a.sha256) == (&b.path, b.bytes, &b.sha256)
@@ -163,6 +171,7 @@ impl Runner for DiffusionRunner {
         let estimate = layout.estimate(RunSize {
             size: (plan.size.width, plan.size.height),
             frames: plan.video.map_or(1, |video| video.frames),
+            fps: plan.video.map_or(1, |video| video.fps),
             text_tokens: plan.text_tokens as usize,
             batch: 1,
             bytes_per_number,
@@ -182,6 +191,12 @@ impl Runner for DiffusionRunner {
             Recognised::Wan(layout) => Kind::Wan(Box::new(WanPipeline::open(
                 layout, &compute, dtype, on_load,
             )?)),
+            Recognised::Ltx(layout) => Kind::Ltx(Box::new(LtxPipeline::open(
+                layout, &compute, dtype, on_load,
+            )?)),
+            Recognised::Ltx2(layout) => Kind::Ltx2(Box::new(Ltx2Pipeline::open(
+                layout, &compute, dtype, on_load,
+            )?)),
         };
         Ok(Network {
             kind,
@@ -194,6 +209,8 @@ impl Runner for DiffusionRunner {
         match &model.kind {
             Kind::Pictures(pipeline) => pipeline.weight_bytes(),
             Kind::Wan(pipeline) => pipeline.weight_bytes(),
+            Kind::Ltx(pipeline) => pipeline.weight_bytes(),
+            Kind::Ltx2(pipeline) => pipeline.weight_bytes(),
         }
     }
 
@@ -224,10 +241,15 @@ impl Runner for DiffusionRunner {
                 pipeline.run(&jobs, limits, &mut watch).map(drop)
             }
             Kind::Wan(pipeline) => {
-                let jobs = plans
-                    .iter()
-                    .map(|plan| to_video_params(plan))
-                    .collect::<Result<Vec<_>>>()?;
+                let jobs = clips::each(plans, clips::wan)?;
+                pipeline.run(&jobs, limits, watch).map(drop)
+            }
+            Kind::Ltx(pipeline) => {
+                let jobs = clips::each(plans, |plan| clips::ltx(plan, pipeline.parts()))?;
+                pipeline.run(&jobs, limits, watch).map(drop)
+            }
+            Kind::Ltx2(pipeline) => {
+                let jobs = clips::each(plans, |plan| clips::ltx2(plan, pipeline.parts()))?;
                 pipeline.run(&jobs, limits, watch).map(drop)
             }
         }
@@ -259,37 +281,4 @@ fn to_params(plan: &Plan) -> ImageParams {
         sd: SdOptions::default(),
         flux: FluxOptions::default(),
     }
-}
-
-fn to_video_params(plan: &Plan) -> Result<VideoParams> {
-    let Some(video) = plan.video.filter(|_| plan.mode.is_video()) else {
-        let reason = "a clip was asked for with a picture's plan";
-        return Err(Error::BadRequest(reason.to_owned()));
-    };
-    let (width, height) = (plan.size.width, plan.size.height);
-    let frame = |picture| fill(&sources::read(picture)?, width, height);
-    let source = plan
-        .source
-        .as_ref()
-        .filter(|_| plan.mode == Mode::ImageToVideo);
-    let last = source.and_then(|source| source.end_image.as_ref());
-    Ok(VideoParams {
-        prompt: plan.prompt.clone(),
-        negative_prompt: plan.negative_prompt.clone(),
-        width,
-        height,
-        frames: video.frames,
-        steps: plan.steps,
-        guidance: plan.true_cfg.unwrap_or(1.0),
-        guidance_2: video.cfg_2,
-        switch: (video.low_share).map_or(Switch::Model, |share| Switch::LowShare(share.into())),
-        shift: video.shift.map(f64::from),
-        sampler: Some((plan.sampler, plan.schedule)),
-        seed: plan.seed.0,
-        rng: plan.rng,
-        text_tokens: plan.text_tokens as usize,
-        first_frame: source.map(|source| frame(&source.image)).transpose()?,
-        last_frame: last.map(frame).transpose()?,
-        latents: None,
-    })
 }

@@ -11,7 +11,7 @@ use kinora_core::{
     recipe::RECIPE_VERSION,
 };
 use kinora_diffusion::Result;
-use kinora_media::{CLIP_QUALITY, ClipSpec, ClipWriter};
+use kinora_media::{CLIP_QUALITY, ClipSpec, ClipWriter, SoundSpec};
 
 use crate::{
     control::Control,
@@ -21,7 +21,7 @@ use crate::{
     log::LogTail,
     pace::{Cost, Pace},
     reports::Reports,
-    runner::{Checkpoint, RgbImage, RunWatch},
+    runner::{Checkpoint, RgbImage, RunWatch, Sound},
 };
 
 /// How often what is kept and shown.
@@ -368,6 +368,7 @@ impl<'a> GroupRun<'a> {
         if index == 0 {
             // The file of an earlier attempt goes before this one's is begun under the same name.
             self.jobs[place].clip = None;
+            let sound = self.jobs[place].sound.take();
             let plan = &self.jobs[place].work.plan;
             let (FileFormat::Clip(format), Some(video)) = (plan.output.format, plan.video) else {
                 return Err(wrong_kind());
@@ -378,11 +379,14 @@ impl<'a> GroupRun<'a> {
                 rate: FrameRate::whole(video.fps),
                 format,
                 quality: CLIP_QUALITY,
-                sound: None,
+                sound: sound.as_ref().map(sound_spec),
                 recipe: self.recipe(place)?,
             };
-            let writer = ClipWriter::create(&self.jobs[place].work.staging, &spec)
+            let mut writer = ClipWriter::create(&self.jobs[place].work.staging, &spec)
                 .map_err(|error| write_failure(&error))?;
+            if let Some(sound) = &sound {
+                (writer.push_sound(&interleave(sound))).map_err(|error| write_failure(&error))?;
+            }
             self.jobs[place].clip = Some(Clip {
                 writer,
                 first: picture.rgb.as_chunks::<3>().0.first().copied(),
@@ -450,6 +454,22 @@ impl<'a> GroupRun<'a> {
             }
         }
     }
+}
+
+fn sound_spec(sound: &Sound) -> SoundSpec {
+    SoundSpec {
+        rate: sound.sample_rate,
+        // More than there can be are refused by the file.
+        channels: u16::try_from(sound.channels.len()).unwrap_or(u16::MAX),
+    }
+}
+
+/// The samples of all channels in turn.
+fn interleave(sound: &Sound) -> Vec<f32> {
+    let length = sound.channels.iter().map(Vec::len).min().unwrap_or(0);
+    (0..length)
+        .flat_map(|at| sound.channels.iter().map(move |channel| channel[at]))
+        .collect()
 }
 
 /// A result in which nothing is to be seen.
@@ -552,6 +572,15 @@ impl RunWatch for GroupRun<'_> {
             self.jobs[place].clip = None;
             self.fail(place, *failure);
         }
+        Ok(())
+    }
+
+    fn sound(&mut self, job: usize, sound: Sound) -> Result<()> {
+        let job = &mut self.jobs[self.selected[job]];
+        // A network that makes sound makes it whether it is wanted or not.
+        job.sound = (job.work.plan.video)
+            .is_some_and(|video| video.sound == Some(true))
+            .then_some(sound);
         Ok(())
     }
 

@@ -9,7 +9,11 @@ use std::{
 use kinora_core::{Failure, Progress, Stage, Timings, Work};
 use kinora_media::ClipWriter;
 
-use crate::{hashes::last_change, memory::MemoryCurve, runner::Checkpoint};
+use crate::{
+    hashes::last_change,
+    memory::MemoryCurve,
+    runner::{Checkpoint, Sound},
+};
 
 /// The file that a job's latents are kept in between its steps.
 const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -55,6 +59,8 @@ pub struct JobRun {
     pub generating_from: Option<(Instant, u32)>,
     /// The clip that is being written. Dropped, it leaves no file.
     pub clip: Option<Clip>,
+    /// The sound of the clip until its first frame comes.
+    pub sound: Option<Sound>,
     fraction: f32,
     preview: u32,
     previewed_at: Option<Instant>,
@@ -75,6 +81,7 @@ impl JobRun {
             memory: MemoryCurve::start(),
             generating_from: None,
             clip: None,
+            sound: None,
             fraction: 0.0,
             preview: 0,
             previewed_at: None,
@@ -97,6 +104,7 @@ impl JobRun {
     pub fn restart(&mut self) {
         self.generating_from = None;
         self.clip = None;
+        self.sound = None;
     }
 
     /// The progress to tell. The share that is done never shrinks.

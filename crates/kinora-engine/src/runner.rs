@@ -5,7 +5,7 @@
 
 use kinora_core::{Plan, PlannedModel, engine::Device};
 use kinora_diffusion::Result;
-pub use kinora_diffusion::pipelines::{Checkpoint, RgbImage, RunWatch};
+pub use kinora_diffusion::pipelines::{Checkpoint, RgbImage, RunWatch, Sound};
 
 /// What a run needs, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

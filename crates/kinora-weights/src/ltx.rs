@@ -78,6 +78,11 @@ pub struct LtxEstimate {
 const CONTEXT_ROWS: u64 = 2 * 256;
 
 impl LtxParts {
+    /// Whether it has the large transformer, which came with 0.9.7.
+    pub fn is_13b(&self) -> bool {
+        self.transformer.layers > 28
+    }
+
     /// What a run of a clip of this size needs besides weights, in activations of
     /// `bytes_per_number`. The decode grows with the size of a frame only.
     pub fn estimate(
@@ -149,7 +154,8 @@ pub(crate) fn decode_bytes(
 pub struct LtxLayout {
     /// The folder or file that was recognised.
     pub root: PathBuf,
-    /// Size and kind of VAE: `2b-0.9.5`.
+    /// Size, and the first release of this kind: `2b-0.9.5` is 0.9.6 and 0.9.8 as well, which
+    /// differ in their numbers only, and so do distilled weights.
     pub variant: String,
     /// Configurations.
     pub parts: LtxParts,
@@ -396,19 +402,18 @@ fn check_parts(root: &Path, parts: &LtxParts) -> Result<()> {
     Ok(())
 }
 
-/// Size and kind of VAE, from what the parts are.
+/// Size and release, from what the parts are.
 fn name_variant(parts: &LtxParts) -> String {
-    let size = match parts.transformer.layers > 28 {
-        true => "13b",
-        false => "2b",
-    };
+    if parts.is_13b() {
+        return "13b-0.9.7".to_owned();
+    }
     let is_noisy = parts.vae.up.iter().any(|level| level.has_noise);
     let release = match (parts.vae.is_timed, is_noisy) {
         (false, _) => "0.9.0",
         (true, true) => "0.9.1",
         (true, false) => "0.9.5",
     };
-    format!("{size}-{release}")
+    format!("2b-{release}")
 }
 
 impl LtxLayout {

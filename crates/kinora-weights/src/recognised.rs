@@ -9,6 +9,8 @@ use crate::{
     ModelLayout, Result, detect,
     layout::base_folder,
     lora::LoraTargets,
+    ltx::{LtxLayout, detect_ltx, is_ltx},
+    ltx2::{Ltx2Layout, detect_ltx2, is_ltx2},
     memory::{self, Estimate},
     wan::{WanLayout, detect_wan, is_wan},
 };
@@ -20,12 +22,22 @@ pub enum Recognised {
     Pictures(Box<ModelLayout>),
     /// Wan.
     Wan(Box<WanLayout>),
+    /// LTX-Video.
+    Ltx(Box<LtxLayout>),
+    /// LTX-2 and 2.3.
+    Ltx2(Box<Ltx2Layout>),
 }
 
 /// Recognises a model of any family, in a folder or a file.
 pub fn recognise(root: &Path) -> Result<Recognised> {
     if is_wan(root) {
         return Ok(Recognised::Wan(Box::new(detect_wan(root)?)));
+    }
+    if is_ltx(root) {
+        return Ok(Recognised::Ltx(Box::new(detect_ltx(root)?)));
+    }
+    if is_ltx2(root) {
+        return Ok(Recognised::Ltx2(Box::new(detect_ltx2(root)?)));
     }
     Ok(Recognised::Pictures(Box::new(detect(root)?)))
 }
@@ -37,6 +49,8 @@ pub struct RunSize {
     pub size: (u32, u32),
     /// Frames; 1 for pictures.
     pub frames: u32,
+    /// Frames in a second; sound is as long as they are.
+    pub fps: u32,
     /// Length of the long text side, in tokens.
     pub text_tokens: usize,
     /// Pictures that go through the network together.
@@ -51,6 +65,8 @@ impl Recognised {
         match self {
             Self::Pictures(layout) => &layout.root,
             Self::Wan(layout) => &layout.root,
+            Self::Ltx(layout) => &layout.root,
+            Self::Ltx2(layout) => &layout.root,
         }
     }
 
@@ -59,6 +75,8 @@ impl Recognised {
         match self {
             Self::Pictures(layout) => layout.family,
             Self::Wan(_) => Family::Wan,
+            Self::Ltx(_) => Family::Ltx,
+            Self::Ltx2(_) => Family::Ltx2,
         }
     }
 
@@ -67,6 +85,8 @@ impl Recognised {
         match self {
             Self::Pictures(layout) => &layout.variant,
             Self::Wan(layout) => &layout.variant,
+            Self::Ltx(layout) => &layout.variant,
+            Self::Ltx2(layout) => &layout.variant,
         }
     }
 
@@ -75,6 +95,8 @@ impl Recognised {
         match self {
             Self::Pictures(layout) => &layout.weights,
             Self::Wan(layout) => &layout.weights,
+            Self::Ltx(layout) => &layout.weights,
+            Self::Ltx2(layout) => &layout.weights,
         }
     }
 
@@ -88,6 +110,8 @@ impl Recognised {
         match self {
             Self::Pictures(layout) => layout.total_bytes(),
             Self::Wan(layout) => layout.total_bytes(),
+            Self::Ltx(layout) => layout.total_bytes(),
+            Self::Ltx2(layout) => layout.total_bytes(),
         }
     }
 
@@ -96,6 +120,8 @@ impl Recognised {
         match self {
             Self::Pictures(layout) => layout.parts.size_step() as u32,
             Self::Wan(layout) => layout.parts.size_step() as u32,
+            Self::Ltx(layout) => layout.parts.vae.scale() as u32,
+            Self::Ltx2(layout) => layout.parts.vae.scale() as u32,
         }
     }
 
@@ -103,7 +129,7 @@ impl Recognised {
     pub fn max_text_tokens(&self) -> Option<usize> {
         match self {
             Self::Pictures(layout) => layout.max_text_tokens,
-            Self::Wan(_) => None,
+            Self::Wan(_) | Self::Ltx(_) | Self::Ltx2(_) => None,
         }
     }
 
@@ -112,6 +138,8 @@ impl Recognised {
         match self {
             Self::Pictures(layout) => LoraTargets::of_pictures(layout),
             Self::Wan(layout) => LoraTargets::of_wan(layout),
+            Self::Ltx(layout) => LoraTargets::of_ltx(layout),
+            Self::Ltx2(layout) => LoraTargets::of_ltx2(layout),
         }
     }
 
@@ -127,14 +155,32 @@ impl Recognised {
             ),
             Self::Wan(layout) => {
                 let clip = (layout.parts).estimate(run.size, run.frames, run.bytes_per_number);
-                Estimate {
-                    weights: layout.resident_bytes(),
-                    activations: clip.activations,
-                    // Clips are decoded in order and never whole.
-                    decode: clip.decode,
-                    tiled_decode: clip.decode,
-                }
+                of_clip(layout.resident_bytes(), clip.activations, clip.decode)
+            }
+            Self::Ltx(layout) => {
+                let clip = (layout.parts).estimate(run.size, run.frames, run.bytes_per_number);
+                of_clip(layout.total_bytes(), clip.activations, clip.decode)
+            }
+            Self::Ltx2(layout) => {
+                let clip = layout.parts.estimate(
+                    run.size,
+                    run.frames,
+                    f64::from(run.fps.max(1)),
+                    run.text_tokens,
+                    run.bytes_per_number,
+                );
+                of_clip(layout.total_bytes(), clip.activations, clip.decode)
             }
         }
+    }
+}
+
+/// Clips are decoded in order and never whole.
+fn of_clip(weights: u64, activations: u64, decode: u64) -> Estimate {
+    Estimate {
+        weights,
+        activations,
+        decode,
+        tiled_decode: decode,
     }
 }

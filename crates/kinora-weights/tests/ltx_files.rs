@@ -39,7 +39,7 @@ fn ltx_video_in_one_file() {
         ("ltx_2b_090", "2b-0.9.0", "ltx_2b", "vae_ltx"),
         ("ltx_2b_091", "2b-0.9.1", "ltx_2b", "vae_ltx_091"),
         ("ltx_2b_095", "2b-0.9.5", "ltx_2b", "vae_ltx_095"),
-        ("ltx_13b_097", "13b-0.9.5", "ltx_13b", "vae_ltx_095"),
+        ("ltx_13b_097", "13b-0.9.7", "ltx_13b", "vae_ltx_095"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();

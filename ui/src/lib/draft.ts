@@ -24,6 +24,8 @@ export interface DraftVideo {
   cfg_2: number | null;
   low_share: number | null;
   shift: number | null;
+  /** `null`: where the model makes any. */
+  sound: boolean | null;
 }
 
 /**
@@ -64,6 +66,7 @@ export const emptyVideo: DraftVideo = {
   cfg_2: null,
   low_share: null,
   shift: null,
+  sound: null,
 };
 
 export const emptyDraft: Draft = {
@@ -116,7 +119,8 @@ function readVideo(stored: unknown): DraftVideo {
   const video: Record<string, unknown> = { ...emptyVideo };
   for (const key of Object.keys(emptyVideo)) {
     const value = stored[key];
-    if (key === 'end_image' ? typeof value === 'string' : typeof value === 'number')
+    const kind = key === 'end_image' ? 'string' : key === 'sound' ? 'boolean' : 'number';
+    if (typeof value === kind)
       video[key] = typeof value === 'number' ? asTyped(value) : value;
   }
   return video as unknown as DraftVideo;

@@ -64,6 +64,8 @@ pub enum Setting {
     Seconds,
     /// Frames in a second.
     Fps,
+    /// Whether a clip has sound.
+    Sound,
     /// Step rule.
     Sampler,
     /// Spacing of the noise levels.
@@ -75,7 +77,7 @@ const FORMATS: &str =
     "png, jpeg or webp; for clips mp4, mp4_h265, mp4_av1, webm, gif, animated_webp or frames";
 
 /// Headings as they are written in files, the usual one of each column first.
-const KNOWN: [(&str, Column); 33] = [
+const KNOWN: [(&str, Column); 34] = [
     ("prompt", Column::Prompt),
     ("negative", Column::Negative),
     ("negative_prompt", Column::Negative),
@@ -102,6 +104,7 @@ const KNOWN: [(&str, Column); 33] = [
     ("frames", Column::Setting(Setting::Frames)),
     ("seconds", Column::Setting(Setting::Seconds)),
     ("fps", Column::Setting(Setting::Fps)),
+    ("sound", Column::Setting(Setting::Sound)),
     ("sampler", Column::Setting(Setting::Sampler)),
     ("schedule", Column::Setting(Setting::Schedule)),
     ("scheduler", Column::Setting(Setting::Schedule)),
@@ -192,6 +195,7 @@ impl Setting {
             Setting::Frames => "video.frames",
             Setting::Seconds => "video.seconds",
             Setting::Fps => "video.fps",
+            Setting::Sound => "video.sound",
             Setting::Sampler => "sampler",
             Setting::Schedule => "schedule",
         }
@@ -241,6 +245,13 @@ impl Setting {
             Setting::Frames => request.video.frames = Some(parse_u32(text).ok_or(WHOLE)?),
             Setting::Seconds => request.video.seconds = Some(parse_real(text).ok_or("a number")?),
             Setting::Fps => request.video.fps = Some(parse_u32(text).ok_or(WHOLE)?),
+            Setting::Sound => {
+                request.video.sound = Some(match word.as_str() {
+                    "yes" | "on" | "true" | "1" => true,
+                    "no" | "off" | "false" | "0" => false,
+                    _ => return Err("yes or no"),
+                })
+            }
             Setting::Sampler => {
                 let (sampler, schedule) =
                     Sampler::from_name(text).ok_or("the name of a sampler, such as euler")?;

@@ -144,6 +144,27 @@ pub fn models() -> Vec<Candidate> {
                 end_image: true,
                 experts: true,
                 shift: None,
+                sound: false,
+            });
+        }),
+        candidate("talker", |model| {
+            model.capabilities.modes = vec![Mode::ImageToVideo, Mode::TextToVideo];
+            model.capabilities.video = Some(VideoRule {
+                frames: IntRange {
+                    min: 9,
+                    max: 257,
+                    default: 121,
+                },
+                frame_step: 8,
+                fps: IntRange {
+                    min: 1,
+                    max: 60,
+                    default: 24,
+                },
+                end_image: false,
+                experts: false,
+                shift: None,
+                sound: true,
             });
         }),
     ]

@@ -146,6 +146,7 @@ impl Check {
         request: &Request,
         model: &Model,
         mode: Mode,
+        format: FileFormat,
     ) -> Option<VideoPlan> {
         let asked = &request.video;
         let Some(rule) = model
@@ -200,13 +201,44 @@ impl Check {
                 None
             }
         };
+        let sound = self.sound(asked.sound, rule, model, format);
         Some(VideoPlan {
             frames,
             fps,
             cfg_2,
             low_share,
             shift,
+            sound,
         })
+    }
+
+    /// Whether the clip has sound: where the model makes any, unless nobody would hear it.
+    fn sound(
+        &mut self,
+        asked: Option<bool>,
+        rule: &VideoRule,
+        model: &Model,
+        format: FileFormat,
+    ) -> Option<bool> {
+        if !rule.sound {
+            if asked == Some(true) {
+                self.refuse(
+                    "video.sound",
+                    format!("{} makes no sound", model.name),
+                    "Leave it out, or choose a model that makes sound.",
+                );
+            }
+            return None;
+        }
+        let is_heard = matches!(format, FileFormat::Clip(format) if format.can_have_sound());
+        if asked == Some(true) && !is_heard {
+            self.note(
+                "video.sound",
+                "the file format has no sound, so the clip is silent; mp4 and webm have it"
+                    .to_owned(),
+            );
+        }
+        Some(asked.unwrap_or(true) && is_heard)
     }
 
     /// Frames, from frames or seconds, brought to the model's rule.

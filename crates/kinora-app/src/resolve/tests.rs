@@ -297,9 +297,9 @@ fn table() -> Vec<(Value, Expect)> {
             json!({"prompt": "x", "model": "mover", "image": HERE, "format": "png",
                    "video": {"frames": 999, "shift": 3}}),
             No(&[
+                (INVALID, "format"),
                 (INVALID, "video.frames"),
                 (INVALID, "video.shift"),
-                (INVALID, "format"),
             ]),
         ),
         (
@@ -315,9 +315,50 @@ fn table() -> Vec<(Value, Expect)> {
             json!({"prompt": "x", "model": "mover"}),
             No(&[(INVALID, "image")]),
         ),
+        // Sound: where there is any, unless the file cannot hold it or it is not wanted.
+        (
+            json!({"prompt": "x", "model": "talker"}),
+            Ok_(
+                json!({"mode": "text_to_video",
+                       "video": {"frames": 121, "fps": 24, "sound": true}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "talker", "image": HERE,
+                   "video": {"frames": 26, "sound": false}}),
+            Ok_(
+                json!({"mode": "image_to_video",
+                       "video": {"frames": 25, "fps": 24, "sound": false}}),
+                1,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "talker", "format": "gif"}),
+            Ok_(
+                json!({"video": {"frames": 121, "fps": 24, "sound": false}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "talker", "format": "frames",
+                   "video": {"sound": true}}),
+            Ok_(
+                json!({"video": {"frames": 121, "fps": 24, "sound": false}}),
+                1,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "video": {"sound": false}}),
+            Ok_(json!({"video": {"frames": 81, "fps": 16}}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "video": {"sound": true}}),
+            No(&[(INVALID, "video.sound")]),
+        ),
         (
             json!({"prompt": "x", "format": "mp4", "video": {"frames": 9}}),
-            No(&[(INVALID, "video"), (INVALID, "format")]),
+            No(&[(INVALID, "format"), (INVALID, "video")]),
         ),
         // Models.
         (

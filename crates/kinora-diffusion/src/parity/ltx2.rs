@@ -96,6 +96,7 @@ fn read_job(case: &Case, pipeline: &Ltx2Pipeline) -> Result<Ltx2Params> {
         seed: inputs.generator_seed.unwrap_or(0),
         rng: Rng::Cpu,
         text_tokens: inputs.max_sequence_length,
+        has_sound: true,
         latents: match &inputs.latents {
             Some(_) => Some(case.noise()?),
             None => None,

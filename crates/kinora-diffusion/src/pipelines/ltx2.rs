@@ -602,8 +602,10 @@ impl Ltx2Pipeline {
         if watch.is_cancelled(job) {
             return Ok(());
         }
-        let samples = self.decode_sound(&latents.audio)?;
-        watch.sound(job, self.to_sound(&samples)?)?;
+        if row.params.has_sound {
+            let samples = self.decode_sound(&latents.audio)?;
+            watch.sound(job, self.to_sound(&samples)?)?;
+        }
         let mut decoding = self
             .vae
             .decoding(0.0, (height, width), &mut row.generator)?;

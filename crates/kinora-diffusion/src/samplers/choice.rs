@@ -43,6 +43,12 @@ impl Config {
             Schedule::Exponential => (LevelRule::Exponential, Spacing::Linspace),
             Schedule::Beta => (LevelRule::Beta, Spacing::Linspace),
             Schedule::SgmUniform => (LevelRule::Uniform, config.spacing),
+            Schedule::LinearQuadratic => {
+                return Err(Error::BadRequest(format!(
+                    "the spacing {:?} is for flow models only",
+                    schedule.a1111_name()
+                )));
+            }
             Schedule::AlignYourSteps => {
                 let aligned = aligned.ok_or_else(|| {
                     Error::BadRequest("this model has no levels found by search".to_owned())
@@ -82,6 +88,7 @@ fn flow_rule(schedule: Schedule, own: LevelRule) -> Result<LevelRule> {
         Schedule::Karras => Ok(LevelRule::Karras),
         Schedule::Exponential => Ok(LevelRule::Exponential),
         Schedule::Beta => Ok(LevelRule::Beta),
+        Schedule::LinearQuadratic => Ok(LevelRule::LinearQuadratic),
         Schedule::Leading | Schedule::Trailing | Schedule::AlignYourSteps => {
             Err(Error::BadRequest(format!(
                 "the spacing {:?} is not for flow models",
@@ -104,7 +111,7 @@ mod tests {
     /// Every rule with every spacing either gives a program that ends clean, or says why not.
     #[test]
     fn every_choice_gives_a_program_or_a_reason() {
-        for (json, possible) in [(SD15, 131), (FLOW, 49)] {
+        for (json, possible) in [(SD15, 131), (FLOW, 56)] {
             let own = Config::parse(json).unwrap();
             let mut made = 0;
             for sampler in Sampler::all() {
@@ -128,6 +135,30 @@ mod tests {
                 }
             }
             assert_eq!(made, possible, "{json}");
+        }
+    }
+
+    /// However far a model shifts its times, this spacing stays what it is.
+    #[test]
+    fn linear_and_quadratic_levels_are_not_shifted() {
+        let wanted: Vec<f32> = (crate::samplers::spacing::linear_quadratic(8).into_iter())
+            .map(|level| level as f32)
+            .chain([0.0])
+            .collect();
+        let dynamic = r#"{"_class_name": "FlowMatchEulerDiscreteScheduler",
+            "use_dynamic_shifting": true, "shift_terminal": 0.1}"#;
+        for json in [FLOW, dynamic] {
+            let own = Config::parse(json).unwrap();
+            for sampler in [Sampler::Euler, Sampler::Dpmpp2m, Sampler::Unipc] {
+                let config = own
+                    .choose(sampler, Schedule::LinearQuadratic, None)
+                    .unwrap();
+                let options = Options {
+                    mu: Some(1.2),
+                    ..Options::steps(8)
+                };
+                assert_eq!(config.program(&options).unwrap().sigmas, wanted);
+            }
         }
     }
 

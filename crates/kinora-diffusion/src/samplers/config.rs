@@ -157,6 +157,9 @@ pub enum LevelRule {
     Simple,
     /// Times evenly, as if one more step followed.
     Uniform,
+    /// A. Polyak and others, "Movie Gen": half of the steps close to pure noise, evenly, then along
+    /// a parabola; for flow models, whose shift it takes no heed of.
+    LinearQuadratic,
     /// A. Sabour et al., "Align your steps": ten levels found by search, interpolated.
     AlignYourSteps(AlignedModel),
 }

@@ -5,7 +5,8 @@ use super::{
     config::{BetaRule, Class, Config, LevelRule, Prediction, Spacing},
     schedule::{bend, bend_given, bend_trained, flow_match_by},
     spacing::{
-        between, interpolate, linspace, time_of_sigma, times, times_of_rule, times_with_end,
+        between, interpolate, linear_quadratic, linspace, time_of_sigma, times, times_of_rule,
+        times_with_end,
     },
     table::NoiseTable,
 };
@@ -199,7 +200,9 @@ fn multistep_flow(config: &Config, options: &Options) -> Result<Levels> {
         Some(mu) if config.flow.is_dynamic => mu.exp(),
         _ => config.flow.shift,
     };
-    let mut sigmas = if config.levels == Class::Unipc {
+    let mut sigmas = if config.level_rule == LevelRule::LinearQuadratic {
+        linear_quadratic(steps)
+    } else if config.levels == Class::Unipc {
         let table = NoiseTable::new(&config.betas, config.is_zero_snr, true).sigmas();
         let ends = table.last().copied().zip(table.first().copied());
         let laid = ends.and_then(|(highest, lowest)| {

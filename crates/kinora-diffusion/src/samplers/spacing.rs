@@ -4,6 +4,7 @@
 use super::{
     config::{AlignedModel, LevelRule, Spacing},
     quantile::beta_quantile,
+    schedule::linear_quadratic_times,
 };
 
 /// Evenly spaced numbers with both ends, rounded as NumPy does: the last one is exact.
@@ -108,7 +109,22 @@ pub fn between(rule: LevelRule, highest: f64, lowest: f64, steps: usize) -> Opti
                     .collect(),
             )
         }
+        LevelRule::LinearQuadratic => Some(
+            linear_quadratic(steps)
+                .into_iter()
+                .map(|level| highest * level)
+                .collect(),
+        ),
         _ => None,
+    }
+}
+
+/// [`LevelRule::LinearQuadratic`] from 1, without the zero at the end: a fortieth of the noise is
+/// gone after half of the steps.
+pub fn linear_quadratic(steps: usize) -> Vec<f64> {
+    match steps {
+        0 | 1 => vec![1.0; steps],
+        _ => linear_quadratic_times(steps, 0.025),
     }
 }
 
@@ -224,6 +240,24 @@ mod tests {
             times_of_rule(LevelRule::Uniform, 2, 1000, &[]).unwrap(),
             [999.0, 499.5]
         );
+    }
+
+    /// The list that comes with the distilled LTX models.
+    #[test]
+    fn eight_linear_and_quadratic_steps_are_the_published_ones() {
+        let published = [
+            1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875,
+        ];
+        for (ours, theirs) in linear_quadratic(8).into_iter().zip(published) {
+            assert!((ours - theirs).abs() < 1e-12, "{ours} {theirs}");
+        }
+        assert_eq!(linear_quadratic(1), [1.0]);
+        for steps in 2..60 {
+            let levels = linear_quadratic(steps);
+            assert_eq!((levels.len(), levels[0]), (steps, 1.0));
+            assert!(levels.windows(2).all(|pair| pair[0] > pair[1]), "{steps}");
+            assert!(levels[steps - 1] > 0.0);
+        }
     }
 
     #[test]

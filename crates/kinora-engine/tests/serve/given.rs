@@ -142,8 +142,85 @@ fn clip(root: &std::path::Path, format: ClipFormat) -> Plan {
         cfg_2: None,
         low_share: None,
         shift: None,
+        sound: None,
     });
     made
+}
+
+/// A clip of LTX-2 with the recorded model of a case, and its sound.
+fn clip_with_sound(root: &std::path::Path, format: ClipFormat) -> Plan {
+    let mut made = clip(root, format);
+    made.sampler = Sampler::Euler;
+    made.text_tokens = 64;
+    made.video = made.video.map(|video| VideoPlan {
+        frames: 17,
+        fps: 24,
+        sound: Some(true),
+        ..video
+    });
+    made
+}
+
+#[test]
+fn sound_goes_into_the_file_with_the_frames() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = |mut plan: Plan| {
+        plan.video = plan.video.map(|video| VideoPlan {
+            sound: Some(false),
+            ..video
+        });
+        plan
+    };
+    let works = [
+        (clip_with_sound(&case("ltx2"), ClipFormat::Mp4), true),
+        (clip_with_sound(&case("ltx23"), ClipFormat::Webm), true),
+        (
+            silent(clip_with_sound(&case("ltx2"), ClipFormat::Mp4)),
+            false,
+        ),
+    ]
+    .map(|(plan, has_sound)| (work(folder.path(), plan), has_sound));
+    let mut engine = Engine::start(&[]);
+    for (work, has_sound) in &works {
+        let reports = engine.run(std::slice::from_ref(work), PLENTY);
+        let made = artifact(&reports, work);
+        let facts = made.clip.as_ref().unwrap();
+        assert_eq!((facts.frames, facts.has_sound), (17, *has_sound));
+        let probe = kinora_media::probe_clip(&work.staging).unwrap();
+        assert_eq!((probe.width, probe.height), (64, 64));
+        assert_eq!(probe.clip.frames, 17);
+        assert_eq!(probe.clip.rate.to_string(), "24");
+        assert_eq!(probe.clip.has_sound, *has_sound, "{:?}", made.format);
+        assert_eq!(made.recipe.plan.video.unwrap().sound, Some(*has_sound));
+    }
+}
+
+#[test]
+fn a_clip_of_ltx_video_begins_with_the_picture_that_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = picture(folder.path(), "first.png", (128, 96));
+    let mut engine = Engine::start(&[]);
+    for (name, format) in [
+        ("ltx_i2v", ClipFormat::Frames),
+        ("ltx_video_095", ClipFormat::Mp4),
+    ] {
+        let mut made = clip(&case(name), format);
+        made.sampler = Sampler::Euler;
+        made.schedule = Schedule::LinearQuadratic;
+        made.text_tokens = 48;
+        made.mode = Mode::ImageToVideo;
+        made.source = Some(PlannedSource {
+            image: image.clone(),
+            mask: None,
+            strength: None,
+            end_image: None,
+        });
+        let job = work(folder.path(), made);
+        let reports = engine.run(std::slice::from_ref(&job), PLENTY);
+        let made = artifact(&reports, &job);
+        assert_eq!(made.clip.as_ref().unwrap().frames, 9, "{name}");
+        assert!(!made.clip.as_ref().unwrap().has_sound);
+    }
 }
 
 #[test]
@@ -196,27 +273,31 @@ fn a_clip_begins_with_the_picture_that_was_given() {
 #[test]
 fn a_killed_clip_is_resumed_with_the_bytes_of_an_unbroken_run() {
     let folder = tempfile::tempdir().unwrap();
-    // Weights older than every checkpoint.
-    let root = folder.path().join("model");
-    copy_model(&case("wan22_t2v_a14b"), &root);
-    let made = Plan {
-        steps: 12,
-        ..clip(&root, ClipFormat::Mp4)
-    };
-    let (whole, broken) = (work(folder.path(), made.clone()), work(folder.path(), made));
-    let mut engine = Engine::start(&[]);
-    let reports = engine.run(std::slice::from_ref(&whole), PLENTY);
-    let unbroken = artifact(&reports, &whole).sha256.clone();
+    for name in ["wan22_t2v_a14b", "ltx2"] {
+        // Weights older than every checkpoint.
+        let root = folder.path().join(name);
+        copy_model(&case(name), &root);
+        let made = match name {
+            "ltx2" => clip_with_sound(&root, ClipFormat::Mp4),
+            _ => clip(&root, ClipFormat::Mp4),
+        };
+        let made = Plan { steps: 12, ..made };
+        let (whole, broken) = (work(folder.path(), made.clone()), work(folder.path(), made));
+        let mut engine = Engine::start(&[]);
+        let reports = engine.run(std::slice::from_ref(&whole), PLENTY);
+        let unbroken = artifact(&reports, &whole).sha256.clone();
 
-    let mut engine = Engine::start(&[]);
-    engine.begin(std::slice::from_ref(&broken), PLENTY);
-    engine.await_step(&broken, 10);
-    drop(engine);
-    assert!(broken.scratch.join("checkpoint.safetensors").exists());
-    let again = next_attempt(&broken);
-    let mut engine = Engine::start(&[]);
-    let reports = engine.run(std::slice::from_ref(&again), PLENTY);
-    let made = artifact(&reports, &again);
-    assert!(made.recipe.timings.unwrap().resumed_steps > 0);
-    assert_eq!(made.sha256, unbroken);
+        let mut engine = Engine::start(&[]);
+        engine.begin(std::slice::from_ref(&broken), PLENTY);
+        engine.await_step(&broken, 10);
+        drop(engine);
+        assert!(broken.scratch.join("checkpoint.safetensors").exists());
+        let again = next_attempt(&broken);
+        let mut engine = Engine::start(&[]);
+        let reports = engine.run(std::slice::from_ref(&again), PLENTY);
+        let made = artifact(&reports, &again);
+        assert!(made.recipe.timings.unwrap().resumed_steps > 0);
+        assert_eq!(made.clip.as_ref().unwrap().has_sound, name == "ltx2");
+        assert_eq!(made.sha256, unbroken, "{name}");
+    }
 }

@@ -6,6 +6,7 @@ import { Field } from '@/components/ui/Field';
 import { NumberInput } from '@/components/ui/NumberInput';
 import { Segmented } from '@/components/ui/Segmented';
 import { SliderField } from '@/components/ui/Slider';
+import { SwitchRow } from '@/components/ui/Switch';
 import type { DraftVideo } from '@/lib/draft';
 import { makesClip } from './ability';
 import { PictureField } from './PictureField';
@@ -103,6 +104,14 @@ export function ClipFields({ draft, model, staged, onChange, ...about }: ClipFie
         onValue={(next) => change({ fps: next })}
         {...messagesOf(about, 'video.fps')}
       />
+      {rule.sound && (
+        <SwitchRow
+          label="Sound"
+          hint={messagesOf(about, 'video.sound').notes?.[0] ?? 'Made with the pictures, in step.'}
+          isOn={video.sound !== false}
+          onChange={(isOn) => change({ sound: isOn ? null : false })}
+        />
+      )}
       {rule.end_image && draft.image !== null && (
         <PictureField
           label="End with a picture"

@@ -74,6 +74,7 @@ export function fitDraft(draft: Draft, capabilities: Capabilities): Draft {
           cfg_2: rule.experts ? video.cfg_2 : null,
           low_share: rule.experts ? video.low_share : null,
           shift: rule.shift ? video.shift : null,
+          sound: rule.sound ? video.sound : null,
         }
       : emptyVideo,
   };

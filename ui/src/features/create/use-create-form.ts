@@ -46,6 +46,7 @@ const PLACED = new Set([
   'video.cfg_2',
   'video.low_share',
   'video.shift',
+  'video.sound',
 ]);
 
 /** `loras[2].weight` has its place as well. */

@@ -67,6 +67,9 @@ pub struct Ltx2Params {
     pub rng: Rng,
     /// Tokens of a text, which the connectors fill up: a multiple of their learned tokens.
     pub text_tokens: usize,
+    /// Whether the sound is wanted too. It emerges with the picture either way; this saves its
+    /// decoding.
+    pub has_sound: bool,
     /// The clip begins with it.
     pub first_frame: Option<RgbImage>,
     /// Starting noise of the picture that was drawn elsewhere, (1, tokens, channels), frame by frame
