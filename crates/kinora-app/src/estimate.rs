@@ -62,6 +62,7 @@ pub(crate) async fn of_plans<'a>(
         let kind = (
             plan.model.id.as_str(),
             plan.size,
+            plan.video.map(|video| video.frames),
             plan.steps,
             plan.true_cfg.is_some(),
         );

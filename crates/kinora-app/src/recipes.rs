@@ -175,6 +175,7 @@ pub async fn run(app: &Arc<App>, input: RunRecipe) -> Result<Submitted> {
         return Err(Error::internal("a recipe resolved to no plan"));
     };
     plan.text_tokens = recipe.plan.text_tokens.min(plan.text_tokens);
+    plan.draft = recipe.plan.draft;
 
     let verifier = Arc::clone(app);
     let made = plan.clone();
@@ -245,6 +246,8 @@ pub fn to_request(plan: &Plan, output_name: Option<String>) -> Request {
             })
             .collect(),
         video: to_options(plan),
+        // The numbers are those of the draft already.
+        draft: false,
         output_name,
         format: Some(plan.output.format),
         priority: None,
@@ -367,7 +370,7 @@ fn compare_plans(expected: &Plan, actual: &Plan, parts: &mut Parts) -> Result<()
     for (name, value) in expected.as_object().into_iter().flatten() {
         if matches!(
             name.as_str(),
-            "model" | "output" | "numerics" | "version" | "template"
+            "model" | "output" | "numerics" | "version" | "template" | "draft" | "parent"
         ) {
             continue;
         }

@@ -7,7 +7,7 @@
 
 use jiff::Zoned;
 use kinora_core::{
-    Code, FloatRange, IntRange, Model, ModelId, OutputPlan, PictureRef, Plan, PlannedLora,
+    Code, FloatRange, IntRange, Mode, Model, ModelId, OutputPlan, PictureRef, Plan, PlannedLora,
     PlannedModel, PlannedPicture, Problem, Request, Seed, Size, SizeRule,
     plan::{NUMERICS, PLAN_VERSION},
 };
@@ -100,7 +100,12 @@ pub fn resolve(
     let (model, planned) = candidate;
     let can = &model.capabilities;
     let mode = check.mode(request, model, context);
-    check.prompt(&request.prompt, can.prompt_chars);
+    // A picture says enough for a clip to begin with.
+    if mode == Mode::ImageToVideo {
+        check.text("prompt", "prompt", &request.prompt, can.prompt_chars);
+    } else {
+        check.prompt(&request.prompt, can.prompt_chars);
+    }
     let true_cfg = check.negative_prompt(request, model);
     let source = check.source(request, model, mode, context);
     let size = check.size(request, model, source.as_ref().map(|source| &source.image));
@@ -128,7 +133,7 @@ pub fn resolve(
         .unwrap_or_else(|| Seed((context.random_seed)().into()));
     let prompts = texts.template_of(request);
     let pictures = check.pictures(&texts, first, copies, model, prompts.is_some());
-    let base = Plan {
+    let mut base = Plan {
         version: PLAN_VERSION,
         numerics: NUMERICS.to_owned(),
         mode,
@@ -139,6 +144,8 @@ pub fn resolve(
         source,
         loras,
         video,
+        draft: None,
+        parent: None,
         size,
         steps,
         guidance,
@@ -153,6 +160,9 @@ pub fn resolve(
             format,
         },
     };
+    if request.draft {
+        base = check.draft(base, model);
+    }
     check.memory(&base, context);
     if !check.problems.is_empty() {
         return Err(check.problems);
@@ -168,13 +178,17 @@ pub fn resolve(
             plan.output.stem = template.expand(&Names {
                 now: context.now,
                 seed: plan.seed.0,
-                prompt: &plan.prompt,
+                // A picture alone may say what happens.
+                prompt: match plan.prompt.trim() {
+                    "" => "clip",
+                    _ => &plan.prompt,
+                },
                 model: plan.model.id.as_str(),
                 line: place.line.unwrap_or(0),
                 copy: place.first_copy.saturating_add(copy).saturating_add(1),
-                width: size.width,
-                height: size.height,
-                steps,
+                width: plan.size.width,
+                height: plan.size.height,
+                steps: plan.steps,
                 batch: place.batch,
                 name: place.list,
             });
@@ -250,6 +264,7 @@ fn in_model(mut problem: Problem) -> Problem {
     problem
 }
 
+pub(crate) mod draft;
 mod given;
 
 /// What was found while a request is checked.
@@ -275,6 +290,28 @@ impl Check {
             line: self.line,
             message,
         });
+    }
+
+    /// The draft of a plan, which says what it leaves out.
+    fn draft(&mut self, full: Plan, model: &Model) -> Plan {
+        let Some(draft) = draft::shrink(&full, &model.capabilities) else {
+            let message = "nothing can be made smaller for a draft: it is made in full".to_owned();
+            self.note("draft", message);
+            return full;
+        };
+        let describe = |plan: &Plan| {
+            let frames = plan.video.map(|video| format!(", {} frames", video.frames));
+            format!(
+                "{}×{}{}, {} steps",
+                plan.size.width,
+                plan.size.height,
+                frames.unwrap_or_default(),
+                plan.steps
+            )
+        };
+        let message = format!("a draft: {}; in full {}", describe(&draft), describe(&full));
+        self.note("draft", message);
+        draft
     }
 
     /// The texts with their choices; None: they cannot be read.

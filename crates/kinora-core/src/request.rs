@@ -56,6 +56,9 @@ pub struct Request {
     pub loras: Vec<LoraRequest>,
     /// What only clips have.
     pub video: VideoOptions,
+    /// A small and fast try first: fewer pixels, steps and frames than these numbers say. What was
+    /// asked is kept with it, so that it can be made full.
+    pub draft: bool,
     /// None: the default model of the settings.
     pub model: Option<ModelId>,
     /// Pixels.

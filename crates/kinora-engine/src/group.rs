@@ -351,6 +351,7 @@ impl<'a> GroupRun<'a> {
         let job = &self.jobs[place];
         recipe.timings = Some(job.timings);
         recipe.created_at = Some(Timestamp::now());
+        recipe.plan.parent = job.work.plan.parent;
         if let (Some(kept), Some(own)) = (&mut recipe.plan.source, &job.work.plan.source) {
             for (kept, own) in kept.pictures_mut().zip(own.pictures()) {
                 kept.asset = own.asset;

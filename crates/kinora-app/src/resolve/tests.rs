@@ -262,6 +262,28 @@ fn table() -> Vec<(Value, Expect)> {
                 0,
             ),
         ),
+        // A picture says enough for a clip, and for nothing else.
+        (
+            json!({"prompt": "", "model": "mover", "image": HERE}),
+            Ok_(json!({"prompt": "", "mode": "image_to_video"}), 0),
+        ),
+        (
+            json!({"prompt": "", "model": "painter", "image": HERE}),
+            No(&[(INVALID, "prompt")]),
+        ),
+        // Drafts.
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "steps": 40, "draft": true}),
+            Ok_(
+                json!({"size": {"width": 544, "height": 368}, "steps": 10, "video": {"frames": 33, "fps": 16},
+                       "draft": {"size": {"width": 1088, "height": 720}, "steps": 40, "frames": 81}}),
+                1,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "width": 300, "height": 300, "draft": true}),
+            Ok_(json!({"size": {"width": 304, "height": 304}}), 3),
+        ),
         (
             json!({"prompt": "x", "model": "mover", "image": HERE, "format": "gif",
                    "video": {"seconds": 2, "fps": 12, "end_image": HERE, "low_share": 0.5,
