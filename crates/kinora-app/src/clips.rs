@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use kinora_core::{
-    Asset, AssetId, AssetKind, Code, Expansion, Mode, Model, ModelId, PictureRef, Plan, Problem,
-    Relative, Request, Seed, SessionId,
+    Asset, AssetId, AssetKind, Code, Expansion, ModelId, PictureRef, Plan, Problem, Relative,
+    Request, Seed, SessionId,
 };
 use kinora_queue::{BatchKind, NewJob};
 use schemars::JsonSchema;
@@ -19,8 +19,7 @@ use crate::{
     error::{Error, Result},
     jobs::{Note, Submission, Submitted, enqueue},
     recipes::to_request,
-    resolve::{Candidate, Place, Resolved, resolve},
-    settings::Settings,
+    resolve::{Place, Resolved, choose_model, resolve},
 };
 
 /// The most pictures that are set in motion, or drafts made full, at once.
@@ -68,29 +67,25 @@ pub async fn animate(app: &Arc<App>, input: AnimatePictures) -> Result<Submitted
     let reader = Arc::clone(app);
     let work = move || {
         let decisions = Decisions::gather(&reader);
-        let model = decisions.with(|context| {
-            let asked = input.model.clone();
-            asked.map_or_else(|| choose_model(context.models, context.settings), Ok)
-        })?;
-        let model = decisions.with(|context| {
-            let found = context.models.iter().find(|other| other.model.id == model);
-            found.map_or_else(|| Wanted::unknown(model), |found| Wanted::of(&found.model))
-        });
         let (mut jobs, mut notes) = (Vec::new(), Vec::<Note>::new());
         for (copy, image) in (0_u32..).zip(&input.images) {
-            let prompt = match &input.prompt {
-                Some(prompt) => prompt.clone(),
-                None => model.cut(words_of(&reader, image)),
-            };
-            let request = Request {
-                prompt,
+            let mut request = Request {
                 expansion: Some(Expansion::Off),
                 image: Some(image.clone()),
-                model: Some(model.id.clone()),
+                kind: Some(AssetKind::Video),
+                model: input.model.clone(),
                 seed: input.seed,
                 copies: Some(1),
                 draft: !input.full,
                 ..Request::default()
+            };
+            request.prompt = match &input.prompt {
+                Some(prompt) => prompt.clone(),
+                // Words that nobody typed just now are cut, not refused.
+                None => {
+                    let longest = longest_prompt(&decisions, &request);
+                    words_of(&reader, image).chars().take(longest).collect()
+                }
             };
             let resolved = decide(&decisions, &request, copy)?;
             notes.extend(fresh(resolved.notes, &notes));
@@ -170,68 +165,14 @@ fn check_count(count: usize, field: &str, name: &str) -> Result<()> {
     Err(Problem::in_field(field, message, hint).into())
 }
 
-/// The model of an animation.
-struct Wanted {
-    id: ModelId,
-    /// Characters.
-    longest_prompt: usize,
-}
-
-impl Wanted {
-    fn of(model: &Model) -> Self {
-        Self {
-            id: model.id.clone(),
-            longest_prompt: model.capabilities.prompt_chars as usize,
-        }
-    }
-
-    /// One that will be refused by name.
-    fn unknown(id: ModelId) -> Self {
-        Self {
-            id,
-            longest_prompt: usize::MAX,
-        }
-    }
-
-    /// Words that nobody typed just now are cut, not refused.
-    fn cut(&self, prompt: String) -> String {
-        prompt.chars().take(self.longest_prompt).collect()
-    }
-}
-
-/// The model that sets pictures in motion when none is named: that of the settings, else the first
-/// one that is here.
-fn choose_model(models: &[Candidate], settings: &Settings) -> Result<ModelId> {
-    let can_animate = |candidate: &&Candidate| {
-        candidate
-            .model
-            .capabilities
-            .modes
-            .contains(&Mode::ImageToVideo)
-    };
-    let is_here = |candidate: &&Candidate| candidate.planned.is_some();
-    let wanted = settings.clip_model.as_ref();
-    let mut able = models.iter().filter(can_animate).filter(is_here);
-    let first = able.next();
-    let chosen = first
-        .into_iter()
-        .chain(able)
-        .find(|candidate| Some(&candidate.model.id) == wanted)
-        .or(first);
-    if let Some(candidate) = chosen {
-        return Ok(candidate.model.id.clone());
-    }
-    let known: Vec<&str> = (models.iter().filter(can_animate))
-        .map(|candidate| candidate.model.name.as_str())
-        .collect();
-    let hint = match known.as_slice() {
-        [] => "Add a model that makes clips from pictures.".to_owned(),
-        known => format!("Add one of these: {}.", known.join(", ")),
-    };
-    let message = "no model on this machine makes a clip from a picture";
-    let mut problem = Problem::new(Code::ModelNotInstalled, message, hint);
-    problem.field = Some("model".to_owned());
-    Err(problem.into())
+/// Characters that the request's model reads. Which model that is, or why there is none, is said
+/// when the request is decided.
+fn longest_prompt(decisions: &Decisions, request: &Request) -> usize {
+    let model = decisions.with(|context| {
+        let chosen = choose_model(request, context).ok();
+        chosen.map(|(model, _)| model.capabilities.prompt_chars as usize)
+    });
+    model.unwrap_or(usize::MAX)
 }
 
 /// The words that a picture was made with; empty where it carries none. Blocks.

@@ -88,7 +88,7 @@ pub fn resolve(
         notes: Vec::new(),
         line: place.line,
     };
-    let candidate = match choose_model(request.model.as_ref(), context) {
+    let candidate = match choose_model(request, context) {
         Ok(candidate) => candidate,
         Err(problem) => {
             // Without a model only what every model asks of a prompt can be checked.
@@ -212,16 +212,68 @@ pub fn default_model<'a>(models: &'a [Candidate], settings: &Settings) -> Option
         .map(|candidate| &candidate.model.id)
 }
 
-fn choose_model<'a>(
-    asked: Option<&ModelId>,
-    context: &Context<'a>,
-) -> Result<(&'a Model, &'a PlannedModel), Problem> {
-    let Some(id) = asked.or_else(|| default_model(context.models, context.settings)) else {
-        return Err(in_model(Problem::new(
+/// The model of a request that names none: the default one. Where a kind of result is asked for, the
+/// first that can do all that is asked, those of the settings before others.
+fn pick_model<'a>(request: &Request, context: &Context<'a>) -> Option<&'a ModelId> {
+    if request.kind.is_none() {
+        return default_model(context.models, context.settings);
+    }
+    let modes = given::wanted_modes(request);
+    let can = |candidate: &&Candidate| {
+        let known = &candidate.model.capabilities.modes;
+        candidate.planned.is_some() && modes.iter().any(|mode| known.contains(mode))
+    };
+    let settings = context.settings;
+    [&settings.clip_model, &settings.default_model]
+        .into_iter()
+        .flatten()
+        .filter_map(|id| context.models.iter().find(|other| other.model.id == *id))
+        .find(can)
+        .or_else(|| context.models.iter().find(can))
+        .map(|candidate| &candidate.model.id)
+}
+
+/// That nothing here can do what is asked.
+fn no_model(request: &Request, context: &Context<'_>) -> Problem {
+    if request.kind.is_none() {
+        return Problem::new(
             Code::ModelNotInstalled,
             "no model is installed",
             "Put a model into the models folder, or reinstall the built-in one.",
-        )));
+        );
+    }
+    let modes = given::wanted_modes(request);
+    let deed = modes.first().map_or("do that", |mode| mode.deed());
+    let known: Vec<&str> = (context.models.iter())
+        .filter(|other| {
+            let known = &other.model.capabilities.modes;
+            modes.iter().any(|mode| known.contains(mode))
+        })
+        .map(|other| other.model.name.as_str())
+        .collect();
+    let hint = match known.as_slice() {
+        [] => "Add a model that can.".to_owned(),
+        known => format!("Add one of these: {}.", known.join(", ")),
+    };
+    let message = format!("no model on this machine can {deed}");
+    Problem::new(Code::ModelNotInstalled, message, hint)
+}
+
+/// The model of a request, and its files.
+///
+/// # Errors
+/// There is none, or it cannot be used.
+pub(crate) fn choose_model<'a>(
+    request: &Request,
+    context: &Context<'a>,
+) -> Result<(&'a Model, &'a PlannedModel), Problem> {
+    let asked = request.model.as_ref();
+    let picked = match asked {
+        Some(_) => None,
+        None => pick_model(request, context),
+    };
+    let Some(id) = asked.or(picked) else {
+        return Err(in_model(no_model(request, context)));
     };
     let found = context.models.iter().find(|found| found.model.id == *id);
     let Some(candidate) = found else {

@@ -45,7 +45,7 @@ pub use model::{Model, ModelDefaults, ModelSource};
 pub use picture::{Digest, PictureRef, PlannedPicture, PlannedSource};
 pub use plan::{OutputPlan, Plan, PlannedLora, PlannedModel, PromptTemplate, Size, WeightFile};
 pub use problem::{Code, Problem, Problems};
-pub use progress::{Progress, Stage, Timings};
+pub use progress::{Progress, Stage, StagePart, Timings};
 pub use recipe::Recipe;
 pub use request::{Expansion, LoraRequest, Request};
 pub use sampler::{Sampler, Schedule};

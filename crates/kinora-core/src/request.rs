@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    FileFormat, ModelId, PictureRef, Priority, Rng, Sampler, Schedule, Seed, SessionId,
+    AssetKind, FileFormat, ModelId, PictureRef, Priority, Rng, Sampler, Schedule, Seed, SessionId,
     VideoOptions,
 };
 
@@ -59,7 +59,10 @@ pub struct Request {
     /// A small and fast try first: fewer pixels, steps and frames than these numbers say. What was
     /// asked is kept with it, so that it can be made full.
     pub draft: bool,
-    /// None: the default model of the settings.
+    /// A picture or a clip. None: whatever the model makes.
+    pub kind: Option<AssetKind>,
+    /// None: the settings' default model, or for clips their model for clips, else the first that
+    /// is here and can do what is asked.
     pub model: Option<ModelId>,
     /// Pixels.
     pub width: Option<u32>,

@@ -271,6 +271,47 @@ fn table() -> Vec<(Value, Expect)> {
             json!({"prompt": "", "model": "painter", "image": HERE}),
             No(&[(INVALID, "prompt")]),
         ),
+        // The kind of result chooses the model.
+        (
+            json!({"prompt": "x", "kind": "video", "image": HERE}),
+            Ok_(json!({"mode": "image_to_video"}), 0),
+        ),
+        (
+            json!({"prompt": "x", "kind": "image", "image": HERE}),
+            Ok_(json!({"mode": "image_to_image"}), 0),
+        ),
+        (
+            json!({"prompt": "x", "kind": "video"}),
+            No(&[(Code::ModelNotInstalled, "model")]),
+        ),
+        (
+            json!({"prompt": "x", "kind": "video", "model": "fast"}),
+            No(&[(INVALID, "model")]),
+        ),
+        (
+            json!({"prompt": "x", "kind": "video", "model": "painter", "image": HERE}),
+            No(&[(INVALID, "image")]),
+        ),
+        (
+            json!({"prompt": "x", "kind": "image", "model": "mover", "image": HERE}),
+            No(&[(INVALID, "image")]),
+        ),
+        (
+            json!({"prompt": "x", "kind": "video", "model": "mover", "image": HERE, "mask": HERE}),
+            No(&[(INVALID, "mask")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "video": {"boundary": 0.9}}),
+            Ok_(
+                json!({"video": {"frames": 81, "fps": 16, "boundary": 0.9}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE,
+                   "video": {"boundary": 1.5, "low_share": 0.5}}),
+            No(&[(INVALID, "video.boundary"), (INVALID, "video.boundary")]),
+        ),
         // Drafts.
         (
             json!({"prompt": "x", "model": "mover", "image": HERE, "steps": 40, "draft": true}),

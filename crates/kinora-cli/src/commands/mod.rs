@@ -12,6 +12,7 @@ pub mod prompts;
 pub mod recipe;
 pub mod serve;
 pub mod sessions;
+pub mod video;
 pub mod wildcards;
 
 use std::io::Read;
@@ -44,6 +45,7 @@ pub async fn request(context: &Context, look: &Look) -> Result<Request, Refusal>
         ("end_image", end_image.map(|v| json!(v))),
         ("cfg_2", look.cfg_2.map(|v| json!(v))),
         ("low_share", look.low_share.map(|v| json!(v))),
+        ("boundary", look.boundary.map(|v| json!(v))),
         ("shift", look.shift.map(|v| json!(v))),
     ] {
         if let Some(value) = value {

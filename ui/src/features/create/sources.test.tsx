@@ -8,8 +8,8 @@ import { resetBackend } from '#dev/mock/host';
 import { renderPage } from '#dev/render';
 import type { RequestInput } from '@/api/types';
 import { draftStore, emptyDraft, emptyVideo, updateDraft } from '@/lib/draft';
+import { followedStore } from '@/lib/followed';
 import CreatePage from './CreatePage';
-import { followedStore } from './followed';
 
 // Whole pages are drawn and typed into; a busy machine takes its time.
 vi.setConfig({ testTimeout: 90_000 });

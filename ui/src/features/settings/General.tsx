@@ -83,6 +83,15 @@ function Form({ settings }: { settings: Settings }) {
             onValue={(default_model) => save({ default_model })}
             problems={problemsOf('default_model')}
           />
+          {hasAnimator && (
+            <ModelPicker
+              label="Model that makes pictures move"
+              value={settings.clip_model ?? firstAnimator ?? null}
+              isOffered={(model) => animates(model.capabilities)}
+              onValue={(clip_model) => save({ clip_model })}
+              problems={problemsOf('clip_model')}
+            />
+          )}
           <div className="grid gap-4 sm:grid-cols-2">
             <SavedNumber
               label="Pictures per request"
