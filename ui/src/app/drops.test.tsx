@@ -142,7 +142,8 @@ describe('the viewer', () => {
     renderPage(<Viewer id={clip.id} />);
     await user.click(await screen.findByRole('button', { name: 'Make the draft full' }));
     await waitFor(() => expect(called('clips_make_full')).toEqual([{ ids: [clip.id] }]));
-    expect(screen.getByText(/832 × 480, 81 frames, 40 steps/)).toBeInTheDocument();
+    await user.click(screen.getByRole('button', { name: 'Details' }));
+    expect(await screen.findByText(/832 × 480, 81 frames, 40 steps/)).toBeInTheDocument();
     await user.keyboard('d');
     await waitFor(() => expect(called('clips_make_full')).toHaveLength(2));
   });

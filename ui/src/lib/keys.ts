@@ -30,10 +30,11 @@ export function matchesChord(event: KeyboardEvent, chord: string): boolean {
   const hasMod = isMac ? event.metaKey : event.ctrlKey;
   if (wantsMod !== hasMod) return false;
   if (parts.includes('alt') !== event.altKey) return false;
-  // Shift is part of what `?` is, so it only counts where the chord names it or the key is a letter.
+  // Shift is part of what `?` is, so it only counts where the chord names it, and with letters and
+  // Enter.
   const wantsShift = parts.includes('shift');
   if (wantsShift && !event.shiftKey) return false;
-  if (!wantsShift && event.shiftKey && /^[a-z]$/.test(key ?? '')) return false;
+  if (!wantsShift && event.shiftKey && /^([a-z]|enter)$/.test(key ?? '')) return false;
   return event.key.toLowerCase() === key;
 }
 
