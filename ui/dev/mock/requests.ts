@@ -32,7 +32,8 @@ export class MockRequests extends MockState {
       );
       return { problems, notes };
     }
-    if (!request.prompt?.trim() && !(model.capabilities.video && request.image)) bad('prompt', 'The prompt is empty.', 'Say what to paint.');
+    if (!request.prompt?.trim() && !(model.capabilities.video && request.image))
+      bad('prompt', 'The prompt is empty.', 'Say what to paint.');
     if (!model.is_installed)
       bad(
         'model',

@@ -53,6 +53,8 @@ const PAGE_KEYS: { where: string; keys: [string, string][] }[] = [
     keys: [
       [' ', 'Play and pause'],
       [', .', 'One frame back, and on'],
+      ['home end', 'To the first frame, and to the last'],
+      ['< >', 'Slower, and faster'],
       ['l', 'Loop'],
       ['m', 'Sound'],
       ['f', 'Full screen'],

@@ -15,6 +15,8 @@ const NAMES: Record<string, string> = {
   arrowright: '→',
   ' ': 'Space',
   delete: 'Del',
+  home: 'Home',
+  end: 'End',
 };
 
 /** A chord as the keys that are printed on a keyboard. */

@@ -1,14 +1,5 @@
 // States, stages and reasons in words.
-import type {
-  Code,
-  Fix,
-  Job,
-  JobState,
-  Progress,
-  Stage,
-  StagePart,
-  WaitReason,
-} from '@/api/types';
+import type { Code, Fix, Job, JobState, Progress, Stage, StagePart, WaitReason } from '@/api/types';
 import { formatBytes, formatCount } from '@/lib/format';
 
 export const STATE_LABEL: Record<JobState, string> = {

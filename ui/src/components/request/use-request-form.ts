@@ -120,16 +120,16 @@ export function useRequestForm({
     submit.mutate(
       { ...requestOf(draft), ...more },
       {
-      onSuccess: ({ batch, session, notes: told }) => {
-        onQueued(batch);
-        if (session) store.set((now) => ({ ...now, session }));
-        toastNotes(told);
-      },
-      onError: (error) => {
-        if (error instanceof ApiError && error.problems.some((problem) => problem.field)) {
-          setRefused(error.problems);
-        } else toastError(error);
-      },
+        onSuccess: ({ batch, session, notes: told }) => {
+          onQueued(batch);
+          if (session) store.set((now) => ({ ...now, session }));
+          toastNotes(told);
+        },
+        onError: (error) => {
+          if (error instanceof ApiError && error.problems.some((problem) => problem.field)) {
+            setRefused(error.problems);
+          } else toastError(error);
+        },
       },
     );
   };

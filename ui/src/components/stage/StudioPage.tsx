@@ -72,8 +72,7 @@ export function StudioPage({
   const running = first && isOwn(first) ? first : undefined;
   const isGone = batch !== undefined && !run.isLoading && !run.isPrevious && !jobs.length;
   useEffect(() => {
-    if ((!batch || isGone) && running?.batch)
-      store.set({ batch: running.batch, job: null });
+    if ((!batch || isGone) && running?.batch) store.set({ batch: running.batch, job: null });
     else if (isGone) store.set(null);
   }, [batch, isGone, running?.batch, store]);
 

@@ -63,9 +63,7 @@ describe('pictures of the rows', () => {
       new File(['b'], 'a "wise" owl, old.png', { type: 'image/png' }),
     ]);
     await waitFor(() =>
-      expect(bulkStore.get().text).toBe(
-        'image,prompt\nfox.png,\n"a ""wise"" owl, old.png",\n',
-      ),
+      expect(bulkStore.get().text).toBe('image,prompt\nfox.png,\n"a ""wise"" owl, old.png",\n'),
     );
     await waitFor(() => {
       const checks = backend.calls.filter(({ name }) => name === 'bulk_check');

@@ -6,11 +6,6 @@ import { CreateForm } from './CreateForm';
 
 export default function CreatePage() {
   return (
-    <StudioPage
-      title="Create"
-      form={<CreateForm />}
-      store={followedStore}
-      empty={<EmptyStage />}
-    />
+    <StudioPage title="Create" form={<CreateForm />} store={followedStore} empty={<EmptyStage />} />
   );
 }

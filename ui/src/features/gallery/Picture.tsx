@@ -72,7 +72,7 @@ export const Picture = memo(function Picture({
         aria-hidden="true"
         className="pointer-events-none absolute inset-x-0 bottom-0 bg-linear-to-t from-black/75 to-transparent px-2 pt-8 pb-1.5 text-xs text-white opacity-0 transition-opacity group-hover:opacity-100"
       >
-        <span className="clamp-2">{prompt}</span>
+        <span className={cx('clamp-2', act && 'pr-8')}>{prompt}</span>
       </span>
       {clip && (
         <span
@@ -86,7 +86,7 @@ export const Picture = memo(function Picture({
       {asset.recipe.plan.draft && (
         <span
           aria-hidden="true"
-          className="pointer-events-none absolute bottom-1.5 left-1.5 rounded-sm bg-black/65 px-1.5 py-0.5 text-xs text-white"
+          className="pointer-events-none absolute bottom-1.5 left-1.5 rounded-sm bg-black/65 px-1.5 py-0.5 text-xs text-white transition-opacity group-hover:opacity-0"
         >
           Draft
         </span>

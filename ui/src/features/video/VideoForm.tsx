@@ -3,7 +3,7 @@ import { Clapperboard, Zap } from 'lucide-react';
 import { useEffect, useRef } from 'react';
 
 import { useModels, usePreflight, useSettings } from '@/api/queries';
-import type { Outline } from '@/api/types';
+import type { Estimate, Outline } from '@/api/types';
 import { EstimateLine } from '@/components/domain/EstimateLine';
 import { isUsable, makesClips, usualFormat } from '@/components/request/ability';
 import { ClipFields, ShiftField } from '@/components/request/ClipFields';
@@ -32,6 +32,7 @@ import { Messages } from '@/components/ui/Field';
 import { Keys } from '@/components/ui/Keys';
 import { clipDraftStore } from '@/lib/draft';
 import { followedClipStore } from '@/lib/followed';
+import { formatDuration } from '@/lib/format';
 import { useLatest } from '@/lib/hooks';
 import { matchesChord } from '@/lib/keys';
 import { useStore } from '@/lib/store';
@@ -61,6 +62,27 @@ export function describeOutline({ size, steps, video }: Outline): string {
   return [...parts, `${steps} steps`].join(' · ');
 }
 
+function Cost({
+  name,
+  outline,
+  estimate,
+}: {
+  name: string;
+  outline: Outline;
+  estimate: Estimate | null | undefined;
+}) {
+  const seconds = estimate?.seconds;
+  return (
+    <>
+      <dt className="text-ink-3">{name}</dt>
+      <dd className="text-ink-2">{describeOutline(outline)}</dd>
+      <dd className="text-ink-2 text-right">
+        {seconds != null && `about ${formatDuration(seconds)}`}
+      </dd>
+    </>
+  );
+}
+
 export function VideoForm() {
   const model = useClipModel();
   const chosen = useStore(clipDraftStore);
@@ -77,7 +99,9 @@ export function VideoForm() {
   const prompt = useRef<HTMLTextAreaElement>(null);
   const staged = useStore(stagedStore);
   // What a draft of it would be, in the same words as the whole.
-  const small = usePreflight(form.request && !form.isEmpty ? { ...form.request, draft: true } : null);
+  const small = usePreflight(
+    form.request && !form.isEmpty ? { ...form.request, draft: true } : null,
+  );
   const draftOutline = form.isEmpty ? undefined : small.data?.outline;
 
   const submit = useLatest((isDraft: boolean) => {
@@ -173,18 +197,17 @@ export function VideoForm() {
         ) : (
           <div className="flex flex-col gap-0.5">
             {isAsked && (
-              <dl className="tnum grid grid-cols-[3rem_minmax(0,1fr)] gap-x-2 text-xs">
+              <dl className="tnum grid grid-cols-[2.5rem_minmax(0,1fr)_auto] gap-x-2 text-xs">
                 {draftOutline?.draft && (
-                  <>
-                    <dt className="text-ink-3">Draft</dt>
-                    <dd className="text-ink-2">{describeOutline(draftOutline)}</dd>
-                  </>
+                  <Cost name="Draft" outline={draftOutline} estimate={small.data?.estimate} />
                 )}
-                <dt className="text-ink-3">Full</dt>
-                <dd className="text-ink-2">{describeOutline(outline)}</dd>
+                <Cost name="Full" outline={outline} estimate={form.estimate} />
               </dl>
             )}
-            <EstimateLine estimate={form.estimate} />
+            <EstimateLine
+              estimate={form.estimate}
+              hasTime={!isAsked || form.estimate?.seconds == null}
+            />
           </div>
         )}
         <div className="flex gap-2">

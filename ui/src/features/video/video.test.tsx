@@ -37,9 +37,7 @@ describe('the Video page', () => {
     expect(
       await within(form).findByText('544 × 320 · 33 frames · 2.1 s · 10 steps'),
     ).toBeInTheDocument();
-    expect(
-      within(form).getByText('832 × 480 · 81 frames · 5.1 s · 40 steps'),
-    ).toBeInTheDocument();
+    expect(within(form).getByText('832 × 480 · 81 frames · 5.1 s · 40 steps')).toBeInTheDocument();
     await user.click(within(form).getByRole('button', { name: /^Draft/ }));
     await waitFor(() =>
       expect(submitted()).toEqual([

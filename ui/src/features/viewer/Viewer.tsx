@@ -141,7 +141,11 @@ export default function Viewer({ id }: { id: string }) {
             )}
             {asset?.kind === 'image' && actions.canAnimate && (
               <>
-                <IconButton label="Make it move: a draft, at once" chord="v" onClick={actions.animate}>
+                <IconButton
+                  label="Make it move: a draft, at once"
+                  chord="v"
+                  onClick={actions.animate}
+                >
                   <Clapperboard size={18} aria-hidden="true" />
                 </IconButton>
                 <IconButton
