@@ -289,7 +289,7 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
               className="border-lamp bg-panel block size-4 rounded-full border-2 shadow-sm"
             />
           </Slider.Root>
-          <div className="flex flex-wrap items-center gap-1">
+          <div className="flex flex-wrap items-center gap-1 max-sm:gap-0">
             <IconButton
               size="sm"
               label="To the first frame"

@@ -138,7 +138,7 @@ export function RowsTable({ check, onJump }: { check: BulkCheck; onJump(line: nu
                     {key === 'image' && row.request.image ? (
                       <img
                         src={pictureUrl(row.request.image)}
-                        alt="The picture that it starts from"
+                        alt="What it starts from"
                         className="bg-canvas my-0.5 size-7 rounded-sm object-cover"
                       />
                     ) : (
