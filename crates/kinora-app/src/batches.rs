@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use kinora_core::{Asset, Batch, BatchId, Job, JobId, SessionId};
+use kinora_core::{Asset, AssetKind, Batch, BatchId, Job, JobId, SessionId};
 use kinora_media::{Picture, SheetStyle};
 use kinora_queue::{AssetFilter, AssetSort, JobFilter, JobSort, Page};
 use schemars::JsonSchema;
@@ -331,7 +331,7 @@ fn draw_sheet(app: &App, batch: &Batch, entries: &[Entry]) -> Result<ContactShee
     for entry in entries {
         let picture = entry.asset.as_ref().and_then(|asset| {
             let path = app.asset_file(asset);
-            match read_picture(&path) {
+            match read_picture(&path, asset.kind) {
                 Ok(picture) => Some(picture),
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "a sheet lacks a picture");
@@ -363,7 +363,11 @@ fn caption(job: &Job) -> String {
     }
 }
 
-fn read_picture(path: &Path) -> Result<Picture> {
+/// A picture, or the first frame of a clip.
+fn read_picture(path: &Path, kind: AssetKind) -> Result<Picture> {
+    if kind == AssetKind::Video {
+        return Ok(kinora_media::poster(path)?);
+    }
     let bytes = read_bounded(path).map_err(|e| Error::io("read", path, &e))?;
     Ok(kinora_media::decode(&bytes)?)
 }

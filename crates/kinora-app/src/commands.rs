@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     app::App,
-    assets, batches, bulk, capabilities, cleanup, config,
+    assets, batches, bulk, capabilities, cleanup, clips, config,
     error::{Error, Result},
     estimate, jobs, logs, loras, models, prompts, queue, recipes, sessions, settings, system,
     wildcards,
@@ -270,6 +270,11 @@ commands! {
     jobs_remove Delete "/api/jobs/{id}" jobs::remove, (jobs::JobRef) -> queue::JobCount, changes [Jobs Queue Batches Sessions],
         "Forgets a finished job; its pictures stay";
 
+    clips_animate Post "/api/clips" clips::animate, (clips::AnimatePictures) -> jobs::Submitted, changes [Jobs Queue Batches Sessions],
+        "Queues a clip that begins with a picture, one for each: a fast draft unless asked otherwise";
+    clips_make_full Post "/api/clips/full" clips::make_full, (clips::Drafts) -> jobs::Submitted, changes [Jobs Queue Batches Sessions],
+        "Queues drafts again in full, with the same words, pictures and seed";
+
     queue_status Get "/api/queue" queue::status, (NoInput) -> kinora_core::QueueStatus, changes [],
         "Whether the queue runs, how many jobs stand where, and when it will be done";
     queue_pause Post "/api/queue/pause" queue::pause, (NoInput) -> kinora_core::QueueStatus, changes [Queue Jobs],
@@ -312,6 +317,8 @@ commands! {
         "Stored pictures, searched, filtered and paged";
     assets_get Get "/api/assets/{id}" assets::get, (assets::AssetRef) -> kinora_core::Asset, changes [],
         "One stored picture with its whole recipe";
+    assets_relatives Get "/api/assets/{id}/relatives" clips::relatives, (assets::AssetRef) -> clips::Relatives, changes [],
+        "What a stored picture or clip was made from, and what was made from it";
     assets_trash Post "/api/assets/trash" assets::trash, (assets::AssetIds) -> assets::AssetCount, changes [Assets Sessions Cleanup],
         "Moves pictures to the trash";
     assets_restore Post "/api/assets/restore" assets::restore, (assets::AssetIds) -> assets::AssetCount, changes [Assets Sessions Cleanup],

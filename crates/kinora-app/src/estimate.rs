@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use kinora_core::{ClipFormat, FileFormat, ImageFormat, JobState, Plan, Priority, Problem};
+use kinora_core::{
+    ClipFormat, DraftOf, FileFormat, ImageFormat, JobState, Mode, ModelId, Plan, Priority, Problem,
+    Size, VideoPlan,
+};
 use kinora_queue::{JobFilter, JobSort, Page};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,8 +47,41 @@ pub struct Preflight {
     pub pictures: u32,
     /// File names of the first pictures, below the outputs folder, without ending.
     pub outputs: Vec<String>,
+    /// What the first of them would be; None when refused.
+    pub outline: Option<Outline>,
     /// What it would cost; None when refused.
     pub estimate: Option<Estimate>,
+}
+
+/// What a picture or a clip would be, with every default filled in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Outline {
+    /// Which model makes it.
+    pub model: ModelId,
+    /// Kind of work.
+    pub mode: Mode,
+    /// Pixels.
+    pub size: Size,
+    /// Denoising steps.
+    pub steps: u32,
+    /// What only clips have. None: a picture.
+    pub video: Option<VideoPlan>,
+    /// What it is a draft of. None: it is no draft.
+    pub draft: Option<DraftOf>,
+}
+
+impl Outline {
+    /// The outline of a plan.
+    pub fn of(plan: &Plan) -> Self {
+        Self {
+            model: plan.model.id.clone(),
+            mode: plan.mode,
+            size: plan.size,
+            steps: plan.steps,
+            video: plan.video,
+            draft: plan.draft,
+        }
+    }
 }
 
 /// What plans cost together when they are queued now.
@@ -62,6 +98,7 @@ pub(crate) async fn of_plans<'a>(
         let kind = (
             plan.model.id.as_str(),
             plan.size,
+            plan.video.map(|video| video.frames),
             plan.steps,
             plan.true_cfg.is_some(),
         );

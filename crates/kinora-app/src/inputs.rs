@@ -268,6 +268,10 @@ pub(crate) async fn secure(app: &Arc<App>, plans: impl Iterator<Item = &Plan>) -
     let app = Arc::clone(app);
     let work = move || {
         for (digest, id) in pictures {
+            // Kept already, the result may be gone for good.
+            if touch(&app.inputs().path(&digest)) {
+                continue;
+            }
             let asset = app
                 .store()
                 .read(|db| kinora_store::assets::get(db, id))?

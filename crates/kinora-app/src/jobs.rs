@@ -214,6 +214,7 @@ pub async fn preflight(app: &Arc<App>, request: Request) -> Result<estimate::Pre
                 notes: Vec::new(),
                 pictures: 0,
                 outputs: Vec::new(),
+                outline: None,
                 estimate: None,
             });
         }
@@ -228,6 +229,7 @@ pub async fn preflight(app: &Arc<App>, request: Request) -> Result<estimate::Pre
         notes,
         pictures: u32::try_from(resolved.plans.len()).unwrap_or(u32::MAX),
         outputs: outputs.map(|plan| plan.output.stem.clone()).collect(),
+        outline: resolved.plans.first().map(estimate::Outline::of),
         estimate: Some(estimate),
     })
 }

@@ -14,6 +14,7 @@ pub mod bytes;
 pub mod capabilities;
 pub mod catalogue;
 pub mod cleanup;
+pub mod clips;
 pub mod commands;
 pub mod config;
 mod decide;

@@ -8,7 +8,8 @@ use std::{
 };
 
 use kinora_core::{
-    Asset, AssetId, AssetKind, BatchId, Code, Digest, FileFormat, ImageFormat, JobId, Problem,
+    Asset, AssetId, AssetKind, BatchId, ClipFormat, Code, Digest, FileFormat, ImageFormat, JobId,
+    Problem,
 };
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
@@ -96,21 +97,29 @@ fn make_thumbnail(source: &Path, target: &Path, kind: AssetKind, longest: u32) -
     write_whole(target, &small).map_err(|e| Error::io("write", target, &e))
 }
 
-/// The latest preview of a running job.
+/// The latest preview of a running job; with `is_moving` that of a clip as it moves, where there is
+/// one.
 ///
 /// # Errors
 /// `not_found` when the job has none.
-pub fn find_preview(app: &App, id: JobId) -> Result<MediaFile> {
-    let path = app.job_folder(id).join("preview.jpg");
-    if !path.is_file() {
-        return Err(Error::not_found("preview of this job"));
+pub fn find_preview(app: &App, id: JobId, is_moving: bool) -> Result<MediaFile> {
+    let formats = [
+        is_moving.then_some(FileFormat::Clip(ClipFormat::AnimatedWebp)),
+        Some(FileFormat::Image(ImageFormat::Jpeg)),
+    ];
+    for format in formats.into_iter().flatten() {
+        let ending = format.extension();
+        let path = app.job_folder(id).join(format!("preview.{ending}"));
+        if path.is_file() {
+            return Ok(MediaFile {
+                path,
+                format,
+                name: format!("preview-{id}.{ending}"),
+                version: None,
+            });
+        }
     }
-    Ok(MediaFile {
-        path,
-        format: ImageFormat::Jpeg.into(),
-        name: format!("preview-{id}.jpg"),
-        version: None,
-    })
+    Err(Error::not_found("preview of this job"))
 }
 
 /// The contact sheet of a batch, as it was last drawn.

@@ -6,7 +6,6 @@ use kinora_core::{
     Asset, AssetId, Code, LoraRequest, PictureRef, Plan, PlannedPicture, Problem, Recipe, Request,
     VideoOptions, WeightFile, plan::NUMERICS,
 };
-use kinora_media::Picture;
 use kinora_queue::{BatchKind, NewJob};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +20,8 @@ use crate::{
     resolve::{Place, resolve},
 };
 
+mod results;
+
 /// What to verify: a stored picture, or a recipe from anywhere; exactly one of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -30,7 +31,7 @@ pub struct VerifyRecipe {
     /// What a picture carries inside.
     pub recipe: Option<Box<Recipe>>,
     /// Another stored picture, whose plan is compared as well: one that was made from the recipe,
-    /// say. Its pixels too, where both pictures are stored.
+    /// say. Its pixels too, or all the frames of a clip, where both are stored.
     pub against: Option<AssetId>,
 }
 
@@ -38,7 +39,7 @@ pub struct VerifyRecipe {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PartComparison {
     /// Which part: `build`, `numerics`, `model`, `weights/transformer`, `plan/steps`, `file`,
-    /// `pixels`.
+    /// `pixels`, `frames`.
     pub part: String,
     /// Whether it is the same.
     pub is_same: bool,
@@ -116,11 +117,8 @@ pub async fn verify(app: &Arc<App>, input: VerifyRecipe) -> Result<Verification>
         if let Some(other) = against {
             compare_plans(&recipe.plan, &other.recipe.plan, &mut parts)?;
             if let Subject::Stored(asset) = &subject {
-                let read = |asset: &Asset| {
-                    let path = app.asset_file(asset);
-                    read_bounded(&path).map_err(|e| Error::io("read", &path, &e))
-                };
-                compare_pixels(&read(asset)?, &read(&other)?, &mut parts)?;
+                let files = [asset.as_ref(), &other].map(|asset| app.asset_file(asset));
+                parts.0.push(results::compare(&files[0], &files[1])?);
             }
         }
         Ok(parts.finish())
@@ -130,13 +128,13 @@ pub async fn verify(app: &Arc<App>, input: VerifyRecipe) -> Result<Verification>
         .map_err(Error::internal)?
 }
 
-/// Compares two picture files: their pixels, and their bytes. Blocks.
+/// Compares two files of results: what they show, and their bytes. Blocks.
 ///
 /// # Errors
-/// When one of them is no picture.
-pub fn compare_pictures(expected: &[u8], actual: &[u8]) -> Result<Vec<PartComparison>> {
+/// When one of them is neither a picture nor a clip.
+pub fn compare_results(expected: &[u8], actual: &[u8]) -> Result<Vec<PartComparison>> {
     let mut parts = Parts::default();
-    compare_pixels(expected, actual, &mut parts)?;
+    parts.0.push(results::compare_bytes(expected, actual)?);
     parts.compare("bytes", hex_digest(expected), hex_digest(actual));
     Ok(parts.0)
 }
@@ -150,8 +148,8 @@ pub fn read_recipe(bytes: &[u8]) -> Result<Recipe> {
     metadata.recipe.map(|recipe| *recipe).ok_or_else(|| {
         Problem::new(
             Code::UnsupportedFile,
-            "the picture carries no recipe of Kinora's",
-            "Use a picture made by Kinora; settings of other programs can be read, not verified.",
+            "the file carries no recipe of Kinora's",
+            "Use a file made by Kinora; settings of other programs can be read, not verified.",
         )
         .into()
     })
@@ -175,6 +173,7 @@ pub async fn run(app: &Arc<App>, input: RunRecipe) -> Result<Submitted> {
         return Err(Error::internal("a recipe resolved to no plan"));
     };
     plan.text_tokens = recipe.plan.text_tokens.min(plan.text_tokens);
+    plan.draft = recipe.plan.draft;
 
     let verifier = Arc::clone(app);
     let made = plan.clone();
@@ -224,6 +223,7 @@ pub fn to_request(plan: &Plan, output_name: Option<String>) -> Request {
         prompt: plan.prompt.clone(),
         negative_prompt: plan.negative_prompt.clone(),
         expansion: Some(kinora_core::Expansion::Off),
+        kind: None,
         model: Some(plan.model.id.clone()),
         width: Some(plan.size.width),
         height: Some(plan.size.height),
@@ -246,6 +246,8 @@ pub fn to_request(plan: &Plan, output_name: Option<String>) -> Request {
             })
             .collect(),
         video: to_options(plan),
+        // The numbers are those of the draft already.
+        draft: false,
         output_name,
         format: Some(plan.output.format),
         priority: None,
@@ -269,6 +271,7 @@ fn to_options(plan: &Plan) -> VideoOptions {
         end_image: end_image.map(to_reference),
         cfg_2: video.cfg_2,
         low_share: video.low_share,
+        boundary: video.boundary,
         shift: video.shift,
         sound: video.sound,
     }
@@ -369,7 +372,7 @@ fn compare_plans(expected: &Plan, actual: &Plan, parts: &mut Parts) -> Result<()
     for (name, value) in expected.as_object().into_iter().flatten() {
         if matches!(
             name.as_str(),
-            "model" | "output" | "numerics" | "version" | "template"
+            "model" | "output" | "numerics" | "version" | "template" | "draft" | "parent"
         ) {
             continue;
         }
@@ -380,29 +383,6 @@ fn compare_plans(expected: &Plan, actual: &Plan, parts: &mut Parts) -> Result<()
             other.to_string(),
         );
     }
-    Ok(())
-}
-
-/// The decoded pixels of two files: by their hash, and where that differs by how much. Pictures that
-/// went through the network in groups of other sizes may differ in the last digit of some values.
-fn compare_pixels(expected: &[u8], actual: &[u8], parts: &mut Parts) -> Result<()> {
-    let expected = kinora_media::decode(expected)?;
-    let actual = kinora_media::decode(actual)?;
-    let describe = |picture: &Picture| {
-        let hash = hex_digest(&picture.rgb);
-        format!("{}×{} {hash}", picture.width, picture.height)
-    };
-    let mut found = describe(&actual);
-    if expected.rgb != actual.rgb && expected.rgb.len() == actual.rgb.len() {
-        let pairs = expected.rgb.iter().zip(&actual.rgb);
-        let differences = pairs.map(|(a, b)| a.abs_diff(*b)).filter(|by| *by > 0);
-        let (count, largest) = differences.fold((0_u64, 0), |(count, largest), by| {
-            (count + 1, largest.max(by))
-        });
-        let all = expected.rgb.len();
-        found += &format!(" ({count} of {all} values differ, by at most {largest} of 255)");
-    }
-    parts.compare("pixels", describe(&expected), found);
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 
 use jiff::Zoned;
 use kinora_core::{
-    Code, FloatRange, IntRange, Model, ModelId, OutputPlan, PictureRef, Plan, PlannedLora,
+    Code, FloatRange, IntRange, Mode, Model, ModelId, OutputPlan, PictureRef, Plan, PlannedLora,
     PlannedModel, PlannedPicture, Problem, Request, Seed, Size, SizeRule,
     plan::{NUMERICS, PLAN_VERSION},
 };
@@ -89,7 +89,7 @@ pub fn resolve(
         notes: Vec::new(),
         line: place.line,
     };
-    let candidate = match choose_model(request.model.as_ref(), context) {
+    let candidate = match choose_model(request, context) {
         Ok(candidate) => candidate,
         Err(problem) => {
             // Without a model only what every model asks of a prompt can be checked.
@@ -101,7 +101,12 @@ pub fn resolve(
     let (model, planned) = candidate;
     let can = &model.capabilities;
     let mode = check.mode(request, model, context);
-    check.prompt(&request.prompt, can.prompt_chars);
+    // A picture says enough for a clip to begin with.
+    if mode == Mode::ImageToVideo {
+        check.text("prompt", "prompt", &request.prompt, can.prompt_chars);
+    } else {
+        check.prompt(&request.prompt, can.prompt_chars);
+    }
     let true_cfg = check.negative_prompt(request, model);
     let source = check.source(request, model, mode, context);
     let size = check.size(request, model, source.as_ref().map(|source| &source.image));
@@ -129,7 +134,7 @@ pub fn resolve(
         .unwrap_or_else(|| Seed((context.random_seed)().into()));
     let prompts = texts.template_of(request);
     let pictures = check.pictures(&texts, first, copies, model, prompts.is_some());
-    let base = Plan {
+    let mut base = Plan {
         version: PLAN_VERSION,
         numerics: NUMERICS.to_owned(),
         mode,
@@ -140,6 +145,8 @@ pub fn resolve(
         source,
         loras,
         video,
+        draft: None,
+        parent: None,
         size,
         steps,
         guidance,
@@ -154,6 +161,9 @@ pub fn resolve(
             format,
         },
     };
+    if request.draft {
+        base = check.draft(base, model);
+    }
     check.memory(&base, context);
     if !check.problems.is_empty() {
         return Err(check.problems);
@@ -169,13 +179,17 @@ pub fn resolve(
             plan.output.stem = template.expand(&Names {
                 now: context.now,
                 seed: plan.seed.0,
-                prompt: &plan.prompt,
+                // A picture alone may say what happens.
+                prompt: match plan.prompt.trim() {
+                    "" => "clip",
+                    _ => &plan.prompt,
+                },
                 model: plan.model.id.as_str(),
                 line: place.line.unwrap_or(0),
                 copy: place.first_copy.saturating_add(copy).saturating_add(1),
-                width: size.width,
-                height: size.height,
-                steps,
+                width: plan.size.width,
+                height: plan.size.height,
+                steps: plan.steps,
                 batch: place.batch,
                 name: place.list,
             });
@@ -199,16 +213,68 @@ pub fn default_model<'a>(models: &'a [Candidate], settings: &Settings) -> Option
         .map(|candidate| &candidate.model.id)
 }
 
-fn choose_model<'a>(
-    asked: Option<&ModelId>,
-    context: &Context<'a>,
-) -> Result<(&'a Model, &'a PlannedModel), Problem> {
-    let Some(id) = asked.or_else(|| default_model(context.models, context.settings)) else {
-        return Err(in_model(Problem::new(
+/// The model of a request that names none: the default one. Where a kind of result is asked for, the
+/// first that can do all that is asked, those of the settings before others.
+fn pick_model<'a>(request: &Request, context: &Context<'a>) -> Option<&'a ModelId> {
+    if request.kind.is_none() {
+        return default_model(context.models, context.settings);
+    }
+    let modes = given::wanted_modes(request);
+    let can = |candidate: &&Candidate| {
+        let known = &candidate.model.capabilities.modes;
+        candidate.planned.is_some() && modes.iter().any(|mode| known.contains(mode))
+    };
+    let settings = context.settings;
+    [&settings.clip_model, &settings.default_model]
+        .into_iter()
+        .flatten()
+        .filter_map(|id| context.models.iter().find(|other| other.model.id == *id))
+        .find(can)
+        .or_else(|| context.models.iter().find(can))
+        .map(|candidate| &candidate.model.id)
+}
+
+/// That nothing here can do what is asked.
+fn no_model(request: &Request, context: &Context<'_>) -> Problem {
+    if request.kind.is_none() {
+        return Problem::new(
             Code::ModelNotInstalled,
             "no model is installed",
             "Put a model into the models folder, or reinstall the built-in one.",
-        )));
+        );
+    }
+    let modes = given::wanted_modes(request);
+    let deed = modes.first().map_or("do that", |mode| mode.deed());
+    let known: Vec<&str> = (context.models.iter())
+        .filter(|other| {
+            let known = &other.model.capabilities.modes;
+            modes.iter().any(|mode| known.contains(mode))
+        })
+        .map(|other| other.model.name.as_str())
+        .collect();
+    let hint = match known.as_slice() {
+        [] => "Add a model that can.".to_owned(),
+        known => format!("Add one of these: {}.", known.join(", ")),
+    };
+    let message = format!("no model on this machine can {deed}");
+    Problem::new(Code::ModelNotInstalled, message, hint)
+}
+
+/// The model of a request, and its files.
+///
+/// # Errors
+/// There is none, or it cannot be used.
+pub(crate) fn choose_model<'a>(
+    request: &Request,
+    context: &Context<'a>,
+) -> Result<(&'a Model, &'a PlannedModel), Problem> {
+    let asked = request.model.as_ref();
+    let picked = match asked {
+        Some(_) => None,
+        None => pick_model(request, context),
+    };
+    let Some(id) = asked.or(picked) else {
+        return Err(in_model(no_model(request, context)));
     };
     let found = context.models.iter().find(|found| found.model.id == *id);
     let Some(candidate) = found else {
@@ -251,6 +317,7 @@ fn in_model(mut problem: Problem) -> Problem {
     problem
 }
 
+pub(crate) mod draft;
 mod given;
 
 /// What was found while a request is checked.
@@ -276,6 +343,28 @@ impl Check {
             line: self.line,
             message,
         });
+    }
+
+    /// The draft of a plan, which says what it leaves out.
+    fn draft(&mut self, full: Plan, model: &Model) -> Plan {
+        let Some(draft) = draft::shrink(&full, &model.capabilities) else {
+            let message = "nothing can be made smaller for a draft: it is made in full".to_owned();
+            self.note("draft", message);
+            return full;
+        };
+        let describe = |plan: &Plan| {
+            let frames = plan.video.map(|video| format!(", {} frames", video.frames));
+            format!(
+                "{}×{}{}, {} steps",
+                plan.size.width,
+                plan.size.height,
+                frames.unwrap_or_default(),
+                plan.steps
+            )
+        };
+        let message = format!("a draft: {}; in full {}", describe(&draft), describe(&full));
+        self.note("draft", message);
+        draft
     }
 
     /// The texts with their choices; None: they cannot be read.

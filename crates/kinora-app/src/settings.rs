@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use kinora_core::{ClipFormat, ImageFormat, ModelId, Problem, Timestamp};
+use kinora_core::{ClipFormat, ImageFormat, Mode, ModelId, Problem, Timestamp};
 use kinora_store::{Store, settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -14,6 +14,7 @@ use crate::{
     commands::NoInput,
     error::{Error, Result},
     naming::Template,
+    resolve::Candidate,
     suggest::did_you_mean,
 };
 
@@ -41,6 +42,9 @@ pub struct Settings {
     pub theme: Theme,
     /// Model of requests that name none; None: the first installed one.
     pub default_model: Option<ModelId>,
+    /// Model that sets pictures in motion where none is named; None: the first installed one that
+    /// can.
+    pub clip_model: Option<ModelId>,
     /// Pictures per request that names no number, 1 to 64.
     pub default_copies: u32,
     /// Naming template of files, such as `{date}/{prompt(50)}-{seed}`.
@@ -60,6 +64,7 @@ impl Default for Settings {
         Self {
             theme: Theme::System,
             default_model: None,
+            clip_model: None,
             default_copies: 1,
             output_template: DEFAULT_TEMPLATE.to_owned(),
             format: ImageFormat::Png,
@@ -78,6 +83,9 @@ pub struct SettingsUpdate {
     pub theme: Option<Theme>,
     /// Model of requests that name none; the empty name: the first installed one.
     pub default_model: Option<ModelId>,
+    /// Model that sets pictures in motion where none is named; the empty name: the first installed
+    /// one that can.
+    pub clip_model: Option<ModelId>,
     /// Pictures per request that names no number, 1 to 64.
     pub default_copies: Option<u32>,
     /// Naming template of files; the empty text: that of a fresh installation.
@@ -121,21 +129,36 @@ pub async fn update(app: &App, input: SettingsUpdate) -> Result<Settings> {
         let hint = format!("Use something like {DEFAULT_TEMPLATE}.");
         problems.push(Problem::in_field("output_template", message, hint));
     }
-    if let Some(id) = input
-        .default_model
-        .as_ref()
-        .filter(|id| !id.as_str().is_empty())
-    {
-        let candidates = app.catalogue().candidates();
+    let candidates = app.catalogue().candidates();
+    for (field, id) in [
+        ("default_model", &input.default_model),
+        ("clip_model", &input.clip_model),
+    ] {
+        let Some(id) = id.as_ref().filter(|id| !id.as_str().is_empty()) else {
+            continue;
+        };
         let known: Vec<&str> = candidates.iter().map(|c| c.model.id.as_str()).collect();
-        if !known.contains(&id.as_str()) {
-            let hint = format!(
-                "Models here: {}.{}",
-                known.join(", "),
-                did_you_mean(id.as_str(), known.iter().copied())
-            );
-            let message = format!("there is no model called \"{id}\"");
-            problems.push(Problem::in_field("default_model", message, hint));
+        let found = candidates.iter().find(|c| c.model.id == *id);
+        let can_animate = |found: &Candidate| {
+            let modes = &found.model.capabilities.modes;
+            modes.contains(&Mode::ImageToVideo)
+        };
+        match found {
+            None => {
+                let hint = format!(
+                    "Models here: {}.{}",
+                    known.join(", "),
+                    did_you_mean(id.as_str(), known.iter().copied())
+                );
+                let message = format!("there is no model called \"{id}\"");
+                problems.push(Problem::in_field(field, message, hint));
+            }
+            Some(found) if field == "clip_model" && !can_animate(found) => {
+                let message = format!("{} makes no clips from pictures", found.model.name);
+                let hint = "Choose a model that does.";
+                problems.push(Problem::in_field(field, message, hint));
+            }
+            Some(_) => {}
         }
     }
     if !problems.is_empty() {
@@ -159,6 +182,9 @@ pub async fn update(app: &App, input: SettingsUpdate) -> Result<Settings> {
     }
     if let Some(id) = input.default_model {
         settings.default_model = Some(id).filter(|id| !id.as_str().is_empty());
+    }
+    if let Some(id) = input.clip_model {
+        settings.clip_model = Some(id).filter(|id| !id.as_str().is_empty());
     }
     save(app.store(), &settings)?;
     app.replace_settings(settings.clone());
@@ -194,6 +220,7 @@ pub(crate) fn load(store: &Store) -> Result<Settings> {
     let mut settings = Settings::default();
     read_member(&stored, "theme", &mut settings.theme);
     read_member(&stored, "default_model", &mut settings.default_model);
+    read_member(&stored, "clip_model", &mut settings.clip_model);
     read_member(&stored, "default_copies", &mut settings.default_copies);
     read_member(&stored, "output_template", &mut settings.output_template);
     read_member(&stored, "format", &mut settings.format);

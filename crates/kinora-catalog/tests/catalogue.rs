@@ -373,6 +373,8 @@ fn the_need_for_memory_grows_with_the_work() {
         template: None,
         negative_prompt: String::new(),
         source: None,
+        draft: None,
+        parent: None,
         loras: Vec::new(),
         video: None,
         size: Size {

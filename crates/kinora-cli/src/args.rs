@@ -81,6 +81,8 @@ pub struct Global {
 pub enum Command {
     /// Paint a prompt
     Generate(Generate),
+    /// Make a clip: from a picture, from words alone, or from a draft in full
+    Video(Box<Video>),
     /// Paint a list of prompts: plain lines, CSV, TSV or JSONL
     Bulk(Bulk),
     /// Look at jobs and steer them
@@ -197,6 +199,14 @@ pub struct Look {
     /// Share of the steps that the second of two experts takes, 0 to 1
     #[arg(long, value_name = "X", help_heading = "Clips")]
     pub low_share: Option<f32>,
+    /// Noise level below which the second of two experts takes over, 0 to 1, instead of a share
+    #[arg(
+        long,
+        value_name = "X",
+        conflicts_with = "low_share",
+        help_heading = "Clips"
+    )]
+    pub boundary: Option<f32>,
     /// How far the times are shifted towards noise
     #[arg(long, value_name = "X", help_heading = "Clips")]
     pub shift: Option<f32>,
@@ -209,8 +219,10 @@ pub struct Look {
     /// Spacing of the noise levels
     #[arg(long, value_name = "NAME")]
     pub schedule: Option<String>,
-    /// File format
-    #[arg(long, value_parser = PossibleValuesParser::new(["png", "jpeg", "webp"]))]
+    /// File format: a picture's or a clip's
+    #[arg(long, value_parser = PossibleValuesParser::new([
+        "png", "jpeg", "webp", "mp4", "mp4_h265", "mp4_av1", "webm", "gif", "animated_webp", "frames",
+    ]))]
     pub format: Option<String>,
     /// Naming template, such as `{date}_{seed}_{prompt}`
     #[arg(short, long, value_name = "TEMPLATE")]
@@ -231,6 +243,29 @@ pub struct Generate {
     /// How
     #[command(flatten)]
     pub look: Look,
+    /// Queue it and return at once
+    #[arg(long)]
+    pub detach: bool,
+    /// Say what would be done, how long it takes and what it needs, and do nothing
+    #[arg(long, conflicts_with = "detach")]
+    pub dry_run: bool,
+}
+
+/// `kinora video`
+#[derive(Debug, Args)]
+pub struct Video {
+    /// What happens in it; `-` reads it from standard input. May be left out where a picture is given
+    #[arg(required_unless_present_any = ["image", "full"])]
+    pub prompt: Option<String>,
+    /// How
+    #[command(flatten)]
+    pub look: Look,
+    /// A small and fast try first, to be made full with --full
+    #[arg(long)]
+    pub draft: bool,
+    /// Make these drafts full: same words, picture and seed, all the pixels, steps and frames
+    #[arg(long, value_name = "ASSET", num_args = 1.., conflicts_with_all = ["prompt", "draft", "image", "dry_run"])]
+    pub full: Vec<String>,
     /// Queue it and return at once
     #[arg(long)]
     pub detach: bool,

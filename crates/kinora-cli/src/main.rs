@@ -102,6 +102,7 @@ async fn run(cli: Cli) -> Result<u8, Refusal> {
     };
     let result = match cli.command {
         Command::Generate(arguments) => commands::generate::run(&context, arguments).await,
+        Command::Video(arguments) => commands::video::run(&context, *arguments).await,
         Command::Bulk(arguments) => commands::bulk::run(&context, arguments).await,
         Command::Jobs(arguments) => commands::jobs::run(&context, arguments).await,
         Command::Assets(arguments) => commands::assets::run(&context, arguments).await,

@@ -614,3 +614,36 @@ fn exit_codes_are_those_of_the_documentation() {
     assert_eq!(ran.json()["code"], json!("invalid_input"));
     assert_eq!(ran.json()["field"], json!("prompt"));
 }
+
+#[test]
+fn drafts_are_made_full_and_clips_need_a_model_that_makes_them() {
+    let studio = Studio::new();
+    // The models that ship make clips or not: what is asked of one that makes pictures is refused.
+    let ran = studio.run(&["video", "the sun sets", "--model", "starter"]);
+    assert_eq!(ran.code(), WRONG_INPUT, "{}", ran.errors());
+    assert!(
+        ran.errors().contains("makes pictures, not clips"),
+        "{}",
+        ran.errors()
+    );
+    let ran = studio.run(&["video"]);
+    assert_eq!(ran.code(), WRONG_INPUT, "{}", ran.errors());
+    let look = ["--size", "128x128", "--steps", "4", "-q"];
+    let ran = studio.run(&[&["generate", "a red house"][..], &look].concat());
+    assert_eq!(ran.code(), DONE, "{}", ran.errors());
+    let assets = studio.ask(&["assets", "list"]);
+    let id = assets["assets"][0]["id"].as_str().unwrap();
+    let ran = studio.run(&["video", "--full", id]);
+    assert_eq!(ran.code(), FAILED, "{}", ran.errors());
+    assert!(ran.errors().contains("is no draft"), "{}", ran.errors());
+    let picture = format!("asset:{id}");
+    let ran = studio.run(&[
+        "video", "--image", &picture, "--model", "starter", "--draft",
+    ]);
+    assert_eq!(ran.code(), WRONG_INPUT, "{}", ran.errors());
+    assert!(
+        ran.errors().contains("makes no clips from pictures"),
+        "{}",
+        ran.errors()
+    );
+}

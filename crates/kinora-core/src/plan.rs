@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, Expert, Family, FileFormat, Mode, ModelId, PlannedSource, Rng, Sampler, Schedule, Seed,
-    VideoPlan,
+    AssetId, Digest, DraftOf, Expert, Family, FileFormat, Mode, ModelId, PlannedSource, Rng,
+    Sampler, Schedule, Seed, VideoPlan,
 };
 
 /// The version of the plan's format; it only grows.
@@ -138,6 +138,12 @@ pub struct Plan {
     /// What only clips have. None: a picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoPlan>,
+    /// What it is a draft of. None: it is no draft. It does not change the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<DraftOf>,
+    /// The draft that it makes full, on this machine. Never leaves it: recipes carry none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<AssetId>,
     /// Pixels that the network works on.
     pub size: Size,
     /// Denoising steps.
@@ -176,6 +182,7 @@ impl Plan {
     pub fn forget_machine(&mut self) {
         self.model.root = PathBuf::new();
         self.output.stem = String::new();
+        self.parent = None;
         for picture in self.source.iter_mut().flat_map(PlannedSource::pictures_mut) {
             picture.forget_machine();
         }

@@ -23,6 +23,16 @@ pub enum Stage {
     Saving,
 }
 
+/// A part of a stage, for models that share it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StagePart {
+    /// The network of the noisy steps: large forms and motion.
+    HighNoise,
+    /// The network of the steps with little noise: detail.
+    LowNoise,
+}
+
 /// A running job's latest state. Lives in memory only; the latest wins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
@@ -42,6 +52,9 @@ pub struct Progress {
     pub eta_seconds: Option<f32>,
     /// Revision of the preview picture in the job's folder; 0: there is none yet.
     pub preview: u32,
+    /// Which part of the stage; None: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<StagePart>,
 }
 
 /// Where the time of one job went, in milliseconds. In a batch, each job bears its share of the

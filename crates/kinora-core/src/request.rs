@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Expert, FileFormat, ModelId, PictureRef, Priority, Rng, Sampler, Schedule, Seed, SessionId,
-    VideoOptions,
+    AssetKind, Expert, FileFormat, ModelId, PictureRef, Priority, Rng, Sampler, Schedule, Seed,
+    SessionId, VideoOptions,
 };
 
 /// An adapter file that is wanted.
@@ -95,7 +95,13 @@ pub struct Request {
     pub loras: Vec<LoraRequest>,
     /// What only clips have.
     pub video: VideoOptions,
-    /// None: the default model of the settings.
+    /// A small and fast try first: fewer pixels, steps and frames than these numbers say. What was
+    /// asked is kept with it, so that it can be made full.
+    pub draft: bool,
+    /// A picture or a clip. None: whatever the model makes.
+    pub kind: Option<AssetKind>,
+    /// None: the settings' default model, or for clips their model for clips, else the first that
+    /// is here and can do what is asked.
     pub model: Option<ModelId>,
     /// Pixels.
     pub width: Option<u32>,
@@ -145,7 +151,9 @@ mod tests {
         assert_eq!(read("a/b v1.0: -0.8"), lora("a/b v1.0", -0.8, None));
         assert_eq!(read("x:0.5:high"), lora("x", 0.5, Some(Expert::High)));
         assert_eq!(read("x:low"), lora("x", 1.0, Some(Expert::Low)));
-        for text in ["", ":1", "x:", "x:much", "x:1:mid", "x:nan", "x:inf", ":high"] {
+        for text in [
+            "", ":1", "x:", "x:much", "x:1:mid", "x:nan", "x:inf", ":high",
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }

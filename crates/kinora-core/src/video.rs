@@ -43,6 +43,9 @@ pub struct VideoOptions {
     pub cfg_2: Option<f32>,
     /// Share of the steps that the second expert takes, 0 to 1. None: as the model says.
     pub low_share: Option<f32>,
+    /// Noise level below which the second expert takes over, 0 to 1, instead of a share of the
+    /// steps. None: as the model says.
+    pub boundary: Option<f32>,
     /// How far the times are shifted towards noise. None: as the model says.
     pub shift: Option<f32>,
     /// Whether it has sound. None: where the model makes any and the file format can carry it.
@@ -69,6 +72,10 @@ pub struct VideoPlan {
     /// Share of the steps that the second expert takes. None: as the model says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low_share: Option<f32>,
+    /// Noise level below which the second expert takes over. None: as the model says, or by the
+    /// share of the steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boundary: Option<f32>,
     /// How far the times are shifted towards noise. None: as the model says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shift: Option<f32>,

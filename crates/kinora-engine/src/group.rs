@@ -7,8 +7,8 @@ use std::{
 };
 
 use kinora_core::{
-    Code, Failure, FileFormat, FrameRate, JobId, Recipe, Stage, Timestamp, Work, engine::Report,
-    recipe::RECIPE_VERSION,
+    Code, Failure, FileFormat, FrameRate, JobId, Recipe, Stage, StagePart, Timestamp, Work,
+    engine::Report, recipe::RECIPE_VERSION,
 };
 use kinora_diffusion::Result;
 use kinora_media::{CLIP_QUALITY, ClipSpec, ClipWriter, SoundSpec};
@@ -247,7 +247,11 @@ impl<'a> GroupRun<'a> {
         let together = u32::try_from(self.selected.len().max(1)).unwrap_or(u32::MAX);
         let known = self.pace.get(plan, together);
         let (step_ms, steps_left) = match job.stage {
-            Stage::Loading => return None,
+            // A second network is read between the steps: what is left of them says enough.
+            Stage::Loading => match (job.denoised, known) {
+                (Some((step, steps)), Some(known)) => (known.step_ms, steps.saturating_sub(step)),
+                _ => return None,
+            },
             Stage::Encoding => (known?.step_ms, plan.steps),
             Stage::Generating => {
                 let left = job.steps.saturating_sub(job.step);
@@ -351,6 +355,7 @@ impl<'a> GroupRun<'a> {
         let job = &self.jobs[place];
         recipe.timings = Some(job.timings);
         recipe.created_at = Some(Timestamp::now());
+        recipe.plan.parent = job.work.plan.parent;
         if let (Some(kept), Some(own)) = (&mut recipe.plan.source, &job.work.plan.source) {
             for (kept, own) in kept.pictures_mut().zip(own.pictures()) {
                 kept.asset = own.asset;
@@ -562,6 +567,20 @@ impl RunWatch for GroupRun<'_> {
         let eta = self.foresee(place);
         let progress = self.jobs[place].progress(has_loading, eta);
         self.around.reports.tell(Report::Progress { progress });
+    }
+
+    fn preview_clip(&mut self, job: usize, frames: Vec<RgbImage>) {
+        let place = self.selected[job];
+        self.jobs[place].show_moving_preview(&frames);
+        let has_loading = self.has_loading;
+        let eta = self.foresee(place);
+        let progress = self.jobs[place].progress(has_loading, eta);
+        self.around.reports.tell(Report::Progress { progress });
+    }
+
+    fn part(&mut self, job: usize, part: Option<StagePart>) {
+        let place = self.selected[job];
+        self.jobs[place].part = part;
     }
 
     fn frame(&mut self, job: usize, index: u32, count: u32, picture: RgbImage) -> Result<()> {

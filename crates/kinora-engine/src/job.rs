@@ -6,20 +6,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kinora_core::{Failure, Progress, Stage, Timings, Work};
+use kinora_core::{Failure, FrameRate, Progress, Stage, StagePart, Timings, Work};
 use kinora_media::ClipWriter;
 
 use crate::{
     hashes::last_change,
     memory::MemoryCurve,
-    runner::{Checkpoint, Sound},
+    runner::{Checkpoint, RgbImage, Sound},
 };
 
 /// The file that a job's latents are kept in between its steps.
 const CHECKPOINT: &str = "checkpoint.safetensors";
 
-/// The file that shows what is emerging.
+/// The file that shows what is emerging; of a clip its middle.
 const PREVIEW: &str = "preview.jpg";
+
+/// The file that shows how an emerging clip moves.
+const MOVING_PREVIEW: &str = "preview.webp";
+
+/// Pictures of a moving preview at most; of a longer clip some are left out.
+const MOVING_PICTURES: usize = 48;
 
 /// Previews of one attempt before those of the next; keeps revisions rising over attempts.
 const PREVIEWS_PER_ATTEMPT: u32 = 100_000;
@@ -51,6 +57,10 @@ pub struct JobRun {
     pub step: u32,
     /// Steps of it.
     pub steps: u32,
+    /// Which part of the stage, where it has parts.
+    pub part: Option<StagePart>,
+    /// The last step of the denoiser, and of how many.
+    pub denoised: Option<(u32, u32)>,
     /// Where the time went so far.
     pub timings: Timings,
     /// Memory so far.
@@ -77,6 +87,8 @@ impl JobRun {
             stage: Stage::Loading,
             step: 0,
             steps: 0,
+            part: None,
+            denoised: None,
             timings: Timings::default(),
             memory: MemoryCurve::start(),
             generating_from: None,
@@ -97,12 +109,18 @@ impl JobRun {
             self.timings.resumed_steps = step;
         }
         (self.stage, self.step, self.steps) = (stage, step, steps);
+        match stage {
+            Stage::Generating => self.denoised = Some((step, steps)),
+            Stage::Decoding | Stage::Saving => self.part = None,
+            Stage::Loading | Stage::Encoding => {}
+        }
         self.memory.sample();
     }
 
     /// Begins another attempt: what was measured of the broken one does not count.
     pub fn restart(&mut self) {
         self.generating_from = None;
+        (self.part, self.denoised) = (None, None);
         self.clip = None;
         self.sound = None;
     }
@@ -120,6 +138,7 @@ impl JobRun {
             fraction: self.fraction,
             eta_seconds,
             preview: self.preview,
+            part: self.part,
         }
     }
 
@@ -141,17 +160,54 @@ impl JobRun {
 
     /// Shows what is emerging. A preview that cannot be written is not worth a job.
     pub fn show_preview(&mut self, rgb: &[u8], width: u32, height: u32) {
-        let encoded = match kinora_media::encode_jpeg(rgb, width, height, PREVIEW_QUALITY) {
-            Ok(encoded) => encoded,
-            Err(error) => return tracing::warn!(%error, "could not encode a preview"),
+        let encoded = kinora_media::encode_jpeg(rgb, width, height, PREVIEW_QUALITY);
+        if self.write_preview(PREVIEW, encoded) {
+            self.count_preview();
+        }
+    }
+
+    /// Shows how a clip is going to move: its pictures in order, all of one size, as long as the clip
+    /// will be. Who wants none of that is shown the middle.
+    pub fn show_moving_preview(&mut self, pictures: &[RgbImage]) {
+        let Some(middle) = pictures.get(pictures.len() / 2) else {
+            return;
         };
-        let path = self.work.scratch.join(PREVIEW);
+        let size = (middle.width, middle.height);
+        let every = pictures.len().div_ceil(MOVING_PICTURES);
+        let shown: Vec<&[u8]> = (pictures.iter().step_by(every))
+            .map(|picture| picture.rgb.as_slice())
+            .collect();
+        let seconds = self.work.plan.video.map_or(1.0, |video| video.seconds());
+        let rate = FrameRate::from_f64(shown.len() as f64 / seconds.max(0.1));
+        let rate = rate.unwrap_or(FrameRate::whole(4));
+        let moving = kinora_media::encode_animation(&shown, size, rate, PREVIEW_QUALITY);
+        let still = kinora_media::encode_jpeg(&middle.rgb, size.0, size.1, PREVIEW_QUALITY);
+        if self.write_preview(MOVING_PREVIEW, moving) && self.write_preview(PREVIEW, still) {
+            self.count_preview();
+        }
+    }
+
+    /// Whether the file is there, whole.
+    fn write_preview(&self, name: &str, encoded: kinora_media::Result<Vec<u8>>) -> bool {
+        let encoded = match encoded {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                tracing::warn!(%error, "could not encode a preview");
+                return false;
+            }
+        };
+        let path = self.work.scratch.join(name);
         let part = path.with_extension("part");
         // Not synced: it is of no use after a power cut.
         if let Err(error) = fs::write(&part, encoded).and_then(|()| fs::rename(&part, &path)) {
             remove_if_there(&part);
-            return tracing::warn!(%error, "could not write a preview");
+            tracing::warn!(%error, "could not write a preview");
+            return false;
         }
+        true
+    }
+
+    fn count_preview(&mut self) {
         let first = (self.work.epoch.saturating_sub(1)).saturating_mul(PREVIEWS_PER_ATTEMPT);
         self.preview = self.preview.max(first).saturating_add(1);
         self.previewed_at = Some(Instant::now());

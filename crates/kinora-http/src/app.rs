@@ -54,7 +54,7 @@ impl Application for Arc<App> {
                 Media::Thumbnail { asset, longest } => {
                     media::find_thumbnail(self, asset, longest).await
                 }
-                Media::Preview(job) => media::find_preview(self, job),
+                Media::Preview { job, is_moving } => media::find_preview(self, job, is_moving),
                 Media::Sheet(batch) => media::find_sheet(self, batch),
                 Media::Input(digest) => media::find_input(self, &digest).await,
             };

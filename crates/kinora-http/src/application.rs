@@ -23,7 +23,12 @@ pub enum Media {
         longest: u32,
     },
     /// The latest preview of a running job.
-    Preview(JobId),
+    Preview {
+        /// Of which.
+        job: JobId,
+        /// A clip as it moves, where there is that.
+        is_moving: bool,
+    },
     /// The contact sheet of a batch.
     Sheet(BatchId),
     /// A picture that was handed in.

@@ -90,10 +90,16 @@ async fn thumbnail(
 async fn preview(
     State(server): State<Shared>,
     Path(id): Path<String>,
+    RawQuery(query): RawQuery,
     method: Method,
     headers: HeaderMap,
 ) -> Answer {
-    send(&server, Media::Preview(id_of(&id)?), &method, &headers).await
+    let query = query.as_deref().unwrap_or_default();
+    let media = Media::Preview {
+        job: id_of(&id)?,
+        is_moving: query.split('&').any(|pair| pair == "moving=1"),
+    };
+    send(&server, media, &method, &headers).await
 }
 
 async fn sheet(

@@ -98,6 +98,8 @@ fn recipe() -> Recipe {
             template: None,
             negative_prompt: String::new(),
             source: None,
+            draft: None,
+            parent: None,
             loras: Vec::new(),
             video: None,
             size: SIZE,

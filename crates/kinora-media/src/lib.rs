@@ -34,6 +34,6 @@ pub use sheet::{ContactSheet, SheetStyle};
 pub use thumbnail::{THUMBNAIL_SIZES, clip_thumbnail, thumbnail};
 pub use video::{
     CLIP_QUALITY, ClipProbe, ClipSpec, ClipWriter, FrameSpool, MAX_FRAMES, SoundSpec, detect_clip,
-    frame_at, poster, probe_clip,
+    encode_animation, frame_at, poster, probe_clip, visit_frames,
 };
 pub use write::write_picture;

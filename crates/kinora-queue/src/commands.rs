@@ -455,7 +455,9 @@ impl Inner {
                 return Ok(None);
             };
             let shape = &kind.shape;
-            let Some(estimate) = self.estimate_kind(&kind.model_id, shape.size, shape.steps) else {
+            let frames = shape.video.map_or(1, |video| video.frames);
+            let estimate = self.estimate_kind(&kind.model_id, shape.size, frames, shape.steps);
+            let Some(estimate) = estimate else {
                 return Ok(None);
             };
             seconds += estimate.seconds * part.jobs as f64;

@@ -3,6 +3,7 @@
 //! A run's time is `load + encode + steps × step + decode + save`. Each part is the median of the
 //! runs of the same model and size. For a size that never ran, the nearest size that did is scaled
 //! by the number of pixels: steps, decoding and saving grow with it, encoding the prompt does not.
+//! The pixels of a clip are those of all its frames.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -28,10 +29,13 @@ pub struct Estimate {
     pub is_exact: bool,
 }
 
-/// The runs, by model and size.
+/// Width, height and frames.
+type Shape = (u32, u32, u32);
+
+/// The runs, by model and shape.
 #[derive(Default)]
 pub(crate) struct History {
-    models: HashMap<ModelId, BTreeMap<(u32, u32), VecDeque<Run>>>,
+    models: HashMap<ModelId, BTreeMap<Shape, VecDeque<Run>>>,
 }
 
 impl History {
@@ -44,29 +48,36 @@ impl History {
     }
 
     pub fn add(&mut self, run: Run) {
-        let sizes = self.models.entry(run.model.clone()).or_default();
-        let runs = sizes.entry((run.size.width, run.size.height)).or_default();
+        let shapes = self.models.entry(run.model.clone()).or_default();
+        let shape = (run.size.width, run.size.height, run.frames);
+        let runs = shapes.entry(shape).or_default();
         if runs.len() >= KEPT as usize {
             runs.pop_front();
         }
         runs.push_back(run);
     }
 
-    /// None for a model that never finished a run.
-    pub fn estimate(&self, model: &ModelId, size: Size, steps: u32) -> Option<Estimate> {
-        let sizes = self.models.get(model)?;
-        let pixels = size.pixels().max(1) as f64;
-        let distance = |(width, height): (u32, u32)| {
-            let other = f64::from(width) * f64::from(height);
-            (other.max(1.0) / pixels).ln().abs()
+    /// None for a model that never finished a run. `frames` is 1 for a picture.
+    pub fn estimate(
+        &self,
+        model: &ModelId,
+        size: Size,
+        frames: u32,
+        steps: u32,
+    ) -> Option<Estimate> {
+        let shapes = self.models.get(model)?;
+        let wanted = (size.width, size.height, frames);
+        let pixels = |(width, height, frames): Shape| {
+            (f64::from(width) * f64::from(height) * f64::from(frames)).max(1.0)
         };
-        let (nearest, runs) = match sizes.get_key_value(&(size.width, size.height)) {
+        let distance = |shape: Shape| (pixels(shape) / pixels(wanted)).ln().abs();
+        let (nearest, runs) = match shapes.get_key_value(&wanted) {
             Some(exact) => exact,
-            None => sizes
+            None => shapes
                 .iter()
                 .min_by(|(a, _), (b, _)| distance(**a).total_cmp(&distance(**b)))?,
         };
-        let scale = pixels / (f64::from(nearest.0) * f64::from(nearest.1)).max(1.0);
+        let scale = pixels(wanted) / pixels(*nearest);
         let step = median(runs.iter().map(step_ms))? * scale;
         let encode = median(runs.iter().map(|run| run.timings.encoding_ms))?;
         let tail = median(runs.iter().map(tail_ms))? * scale;
@@ -80,7 +91,7 @@ impl History {
             );
             (same - ms).abs()
         }))?;
-        let loads = sizes
+        let loads = shapes
             .values()
             .flatten()
             .map(|run| run.timings.loading_ms)
@@ -92,7 +103,7 @@ impl History {
             step_seconds: step / 1e3,
             tail_seconds: tail / 1e3,
             runs: runs.len(),
-            is_exact: *nearest == (size.width, size.height),
+            is_exact: *nearest == wanted,
         })
     }
 }
@@ -127,6 +138,7 @@ mod tests {
         Run {
             model: ModelId::new("m"),
             size: Size { width, height: 64 },
+            frames: 1,
             steps,
             timings: Timings {
                 encoding_ms: 10.0,
@@ -139,7 +151,7 @@ mod tests {
     }
 
     fn estimate(history: &History, width: u32, steps: u32) -> Option<Estimate> {
-        history.estimate(&ModelId::new("m"), Size { width, height: 64 }, steps)
+        history.estimate(&ModelId::new("m"), Size { width, height: 64 }, 1, steps)
     }
 
     #[test]
@@ -165,6 +177,27 @@ mod tests {
         let large = estimate(&history, 512, 4).unwrap();
         assert!((large.step_seconds - 2.0).abs() < 1e-9);
         assert!((large.seconds - (8.0 + 0.05 + 0.01)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_clip_costs_as_many_pixels_as_its_frames_have() {
+        let clip = |frames, step_ms| Run {
+            frames,
+            ..run(64, 4, step_ms)
+        };
+        let history = History::new(vec![clip(33, 330.0), clip(81, 900.0)]);
+        let size = Size {
+            width: 64,
+            height: 64,
+        };
+        let of = |frames| {
+            history
+                .estimate(&ModelId::new("m"), size, frames, 1)
+                .unwrap()
+        };
+        assert!(of(33).is_exact && of(81).is_exact);
+        assert!((of(33).step_seconds - 0.33).abs() < 1e-9);
+        assert!((of(17).step_seconds - 0.17).abs() < 1e-9);
     }
 
     #[test]

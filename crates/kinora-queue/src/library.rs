@@ -1,9 +1,10 @@
 //! The stored pictures: finding them, the trash, and sweeping.
 
-use kinora_core::{Asset, AssetId, Timestamp};
+use kinora_core::{Asset, AssetId, Relative, Timestamp};
 use kinora_store::{
     Listed, Page,
     assets::{self, AssetFilter, AssetSort},
+    lineage,
 };
 
 use crate::{Error, Queue, Result, Swept, queue::Inner};
@@ -31,6 +32,25 @@ impl Queue {
             Ok(inner
                 .store
                 .read(|db| assets::list(db, &filter, sort, page))?)
+        })
+        .await
+    }
+
+    /// What a picture was made from, and what was made from it.
+    pub async fn relatives(&self, id: AssetId) -> Result<(Vec<Relative>, Vec<Relative>)> {
+        self.blocking(move |inner| {
+            inner
+                .store
+                .read(|db| {
+                    if assets::get(db, id)?.is_none() {
+                        return Ok(None);
+                    }
+                    Ok(Some((
+                        lineage::parents(db, id)?,
+                        lineage::children(db, id)?,
+                    )))
+                })?
+                .ok_or(Error::NoAsset(id))
         })
         .await
     }

@@ -148,7 +148,8 @@ impl Inner {
 
     /// What a plan will take.
     pub(crate) fn estimate(&self, plan: &Plan) -> Option<Estimate> {
-        self.estimate_kind(&plan.model.id, plan.size, plan.steps)
+        let frames = plan.video.map_or(1, |video| video.frames);
+        self.estimate_kind(&plan.model.id, plan.size, frames, plan.steps)
     }
 
     /// What work of one kind will take.
@@ -156,11 +157,12 @@ impl Inner {
         &self,
         model: &ModelId,
         size: Size,
+        frames: u32,
         steps: u32,
     ) -> Option<Estimate> {
         self.history
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .estimate(model, size, steps)
+            .estimate(model, size, frames, steps)
     }
 }

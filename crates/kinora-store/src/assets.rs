@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use crate::{
     Listed, Page, Result,
     codec::{self, Key},
+    lineage,
     planned_models::{self, Models},
 };
 
@@ -146,6 +147,7 @@ pub(crate) fn add(tx: &Transaction<'_>, new: NewAsset<'_>, now: Timestamp) -> Re
         now.0,
         new.artifact.clip.as_ref().map(codec::to_json).transpose()?,
     ])?;
+    lineage::add(tx, id, &new.artifact.recipe.plan)?;
     Ok(id)
 }
 
@@ -446,17 +448,17 @@ fn bare_asset(row: &Row<'_>) -> rusqlite::Result<Asset> {
     })
 }
 
+/// Assets for the tests of this module and of lineage.
 #[cfg(test)]
-mod tests {
+pub(crate) mod fixtures {
     use kinora_core::{
-        ClipFormat, ClipInfo, Family, FrameRate, ImageFormat, Mode, OutputPlan, Plan, PlannedModel,
-        Rng, Sampler, Schedule, Seed, Size,
+        ClipFormat, ClipInfo, Family, ImageFormat, Mode, OutputPlan, Plan, PlannedModel, Rng,
+        Sampler, Schedule, Seed, Size,
     };
 
     use super::*;
-    use crate::migrations;
 
-    fn artifact(name: &str, clip: Option<ClipInfo>) -> Artifact {
+    pub fn artifact(name: &str, clip: Option<ClipInfo>) -> Artifact {
         let is_clip = clip.is_some();
         Artifact {
             kind: if is_clip {
@@ -493,6 +495,8 @@ mod tests {
                     template: None,
                     negative_prompt: String::new(),
                     source: None,
+                    draft: None,
+                    parent: None,
                     loras: Vec::new(),
                     video: None,
                     size: Size {
@@ -520,7 +524,7 @@ mod tests {
         }
     }
 
-    fn store(db: &mut Connection, artifact: &Artifact) -> AssetId {
+    pub fn store(db: &mut Connection, artifact: &Artifact) -> AssetId {
         let tx = db.transaction().unwrap();
         let path = artifact.recipe.plan.prompt.clone();
         let new = NewAsset {
@@ -537,12 +541,23 @@ mod tests {
         id
     }
 
-    fn database() -> Connection {
+    pub fn database() -> Connection {
         let db = Connection::open_in_memory().unwrap();
         // These assets have no jobs.
         db.pragma_update(None, "foreign_keys", false).unwrap();
         db
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use kinora_core::{ClipFormat, ClipInfo, FrameRate, ImageFormat};
+
+    use super::{
+        fixtures::{artifact, database, store},
+        *,
+    };
+    use crate::migrations;
 
     #[test]
     fn clips_and_pictures_are_told_apart_and_kept_whole() {

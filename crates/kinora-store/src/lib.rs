@@ -26,6 +26,7 @@ pub mod counts;
 mod error;
 pub mod flags;
 pub mod jobs;
+pub mod lineage;
 mod migrations;
 pub mod pictures;
 mod plan_templates;

@@ -4,8 +4,8 @@
 use rusqlite::Connection;
 
 use crate::{
-    Result, assets, batch_keys, batches, counts, flags, jobs, plan_templates, planned_models,
-    sessions, settings, timings, trash,
+    Result, assets, batch_keys, batches, counts, flags, jobs, lineage, plan_templates,
+    planned_models, sessions, settings, timings, trash,
 };
 
 /// `application_id` of Kinora's databases: "Knra".
@@ -13,7 +13,7 @@ pub(crate) const APPLICATION_ID: i64 = 0x4b6e_7261;
 
 /// One step per format. Each is the list of its tables' parts, in an order in which every table
 /// comes after those that it refers to.
-const STEPS: &[&[&str]] = &[FIRST, &[assets::V2]];
+const STEPS: &[&[&str]] = &[FIRST, &[assets::V2], &[lineage::V3, timings::V3]];
 
 const FIRST: &[&str] = &[
     settings::V1,

@@ -17,7 +17,14 @@ CREATE TABLE timings (
 CREATE INDEX timings_kind ON timings (model, width, height);
 ";
 
-/// Runs that are kept per model and size; older ones say little about today's machine.
+/// Clips: their frames. Runs of before count as pictures, and say nothing about clips.
+pub(crate) const V3: &str = "
+ALTER TABLE timings ADD COLUMN frames INTEGER NOT NULL DEFAULT 1;
+DROP INDEX timings_kind;
+CREATE INDEX timings_kind ON timings (model, width, height, frames);
+";
+
+/// Runs that are kept per model, size and length; older ones say little about today's machine.
 pub const KEPT: u32 = 32;
 
 /// One finished run.
@@ -27,6 +34,8 @@ pub struct Run {
     pub model: ModelId,
     /// Pixels.
     pub size: Size,
+    /// Frames of a clip; 1 for a picture.
+    pub frames: u32,
     /// Denoising steps of the plan.
     pub steps: u32,
     /// Where the time went.
@@ -37,21 +46,23 @@ pub struct Run {
 pub fn add(tx: &Transaction<'_>, run: &Run) -> Result<()> {
     let (model, width, height) = (run.model.as_str(), run.size.width, run.size.height);
     tx.prepare_cached(
-        "INSERT INTO timings (model, width, height, steps, json) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO timings (model, width, height, steps, json, frames)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
     .execute(params![
         model,
         width,
         height,
         run.steps,
-        codec::to_json(&run.timings)?
+        codec::to_json(&run.timings)?,
+        run.frames,
     ])?;
     tx.prepare_cached(
         "DELETE FROM timings WHERE seq IN (
-             SELECT seq FROM timings WHERE model = ?1 AND width = ?2 AND height = ?3
-             ORDER BY seq DESC LIMIT -1 OFFSET ?4)",
+             SELECT seq FROM timings WHERE model = ?1 AND width = ?2 AND height = ?3 AND frames = ?4
+             ORDER BY seq DESC LIMIT -1 OFFSET ?5)",
     )?
-    .execute(params![model, width, height, KEPT])?;
+    .execute(params![model, width, height, run.frames, KEPT])?;
     Ok(())
 }
 
@@ -69,6 +80,7 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
             width: row.get("width")?,
             height: row.get("height")?,
         },
+        frames: row.get("frames")?,
         steps: row.get("steps")?,
         timings: codec::json(row, "json")?,
     })
@@ -85,6 +97,7 @@ mod tests {
         let run = |width, generating_ms| Run {
             model: ModelId::new("m"),
             size: Size { width, height: 64 },
+            frames: 1,
             steps: 4,
             timings: Timings {
                 generating_ms,

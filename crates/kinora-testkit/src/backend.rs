@@ -354,5 +354,6 @@ fn report(watch: &dyn Watch, work: &Work, stage: Stage, step: u32, steps: u32) {
         fraction,
         eta_seconds: None,
         preview: 0,
+        part: None,
     });
 }

@@ -36,6 +36,8 @@ pub fn plan(prompt: &str) -> Plan {
         template: None,
         negative_prompt: String::new(),
         source: None,
+        draft: None,
+        parent: None,
         loras: Vec::new(),
         video: None,
         size: Size {

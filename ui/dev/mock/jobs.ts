@@ -1,6 +1,6 @@
 // Jobs of the scripted studio: submitted, listed, moved, cancelled, tried again.
 import { ApiError } from '@/api/error';
-import type { Batch, Event, Job, JobState, RequestInput } from '@/api/types';
+import type { Asset, Batch, Event, Job, JobState, RequestInput } from '@/api/types';
 import { MockRequests } from './requests';
 import { type Fields, FINAL, newId, noCounts, refuse } from './state';
 
@@ -71,6 +71,41 @@ export class MockJobs extends MockRequests {
     const { problems } = this.check(request);
     if (problems[0]) throw new ApiError({ ...problems[0], problems });
     return this.enqueue([{ request, line: null }], 'copies', request.prompt ?? '');
+  }
+
+  /** A result by its id; the gallery knows. */
+  protected assetOf(_id: string): Asset | undefined {
+    return undefined;
+  }
+  clips_animate({ images, prompt, full }: Fields) {
+    const requests = (images as string[]).map((image) => ({
+      request: {
+        prompt: (prompt as string) ?? '',
+        image,
+        kind: 'video',
+        draft: !full,
+      } as RequestInput,
+      line: null,
+    }));
+    return this.enqueue(requests, 'copies', 'Clip');
+  }
+  clips_make_full({ ids }: Fields) {
+    const requests = (ids as string[]).map((id) => {
+      const { plan } = this.assetOf(id)!.recipe;
+      const { size, steps } = plan.draft!;
+      return {
+        request: {
+          prompt: plan.prompt,
+          model: plan.model.id,
+          seed: plan.seed,
+          steps,
+          width: size.width,
+          height: size.height,
+        } as RequestInput,
+        line: null,
+      };
+    });
+    return this.enqueue(requests, 'copies', 'Clip');
   }
 
   protected inOrder(): Job[] {

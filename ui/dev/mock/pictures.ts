@@ -74,6 +74,12 @@ export class MockPictures extends MockLists {
       refuse('not_found', 'this picture is gone', 'It was deleted for good.')
     );
   }
+  protected override assetOf(id: string) {
+    return this.findAsset(id);
+  }
+  assets_relatives() {
+    return { parents: [], children: [] };
+  }
   protected changeAssets(ids: unknown, change: (asset: Asset) => void) {
     const changed = (ids as string[]).flatMap((id) => this.findAsset(id) ?? []);
     changed.forEach(change);

@@ -1,6 +1,6 @@
 // The queue of the scripted studio, and the machine that takes from it one step at a time.
 import type { Asset, Job, JobState, Stage } from '@/api/types';
-import { inventFailure, makeAsset } from './invented';
+import { asClip, inventFailure, makeAsset } from './invented';
 import { MockJobs } from './jobs';
 import { type Fields, FINAL, newId } from './state';
 
@@ -124,7 +124,8 @@ export class MockQueue extends MockJobs {
   }
 
   protected store(job: Job, at = Date.now()): Asset {
-    const asset = makeAsset(job.plan, newId(), at, job);
+    const still = makeAsset(job.plan, newId(), at, job);
+    const asset = job.plan.video ? asClip(still) : still;
     this.assets.unshift(asset);
     const session = job.session && this.sessions.get(job.session);
     if (session) {

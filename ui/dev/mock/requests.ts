@@ -6,7 +6,8 @@ import { MockState } from './state';
 
 export class MockRequests extends MockState {
   protected modelOf(request: RequestInput): Model | undefined {
-    return MODELS.find((model) => model.id === (request.model ?? 'starter'));
+    const usual = request.kind === 'video' ? 'wan-5b' : 'starter';
+    return MODELS.find((model) => model.id === (request.model ?? usual));
   }
 
   protected check(request: RequestInput): {
@@ -31,7 +32,8 @@ export class MockRequests extends MockState {
       );
       return { problems, notes };
     }
-    if (!request.prompt?.trim()) bad('prompt', 'The prompt is empty.', 'Say what to paint.');
+    if (!request.prompt?.trim() && !(model.capabilities.video && request.image))
+      bad('prompt', 'The prompt is empty.', 'Say what to paint.');
     if (!model.is_installed)
       bad(
         'model',
@@ -73,10 +75,26 @@ export class MockRequests extends MockState {
     const { multiple } = model.capabilities.size;
     const snap = (value: number) => Math.round(value / multiple) * multiple;
     const seed = Number(request.seed ?? Math.floor(Math.random() * 2 ** 32)) + copy;
+    const rule = model.capabilities.video;
+    const size = {
+      width: snap(request.width ?? model.defaults.width),
+      height: snap(request.height ?? model.defaults.height),
+    };
+    const steps = request.steps ?? model.defaults.steps;
+    const full = { size, steps, frames: rule?.frames.default };
+    const small = request.draft
+      ? {
+          size: { width: snap(size.width / 1.5), height: snap(size.height / 1.5) },
+          steps: Math.min(steps, Math.max(8, Math.ceil(steps / 4))),
+          frames: rule && 33,
+        }
+      : full;
     return {
       version: 1,
       numerics: '2026.1',
-      mode: 'text_to_image',
+      mode: rule ? (request.image ? 'image_to_video' : 'text_to_video') : 'text_to_image',
+      ...(rule ? { video: { frames: small.frames!, fps: rule.fps.default } } : {}),
+      ...(request.draft ? { draft: full } : {}),
       model: {
         id: model.id,
         name: model.name,
@@ -99,11 +117,8 @@ export class MockRequests extends MockState {
       },
       prompt: request.prompt ?? '',
       negative_prompt: request.negative_prompt ?? '',
-      size: {
-        width: snap(request.width ?? model.defaults.width),
-        height: snap(request.height ?? model.defaults.height),
-      },
-      steps: request.steps ?? model.defaults.steps,
+      size: small.size,
+      steps: small.steps,
       guidance: model.capabilities.guidance ? (request.guidance ?? model.defaults.guidance) : null,
       true_cfg: request.negative_prompt ? (request.true_cfg ?? 3) : null,
       seed,
@@ -113,7 +128,7 @@ export class MockRequests extends MockState {
       schedule: 'flow_match',
       output: {
         stem: `2026-03-14/${(request.prompt ?? '').slice(0, 40).replaceAll(/[^a-z0-9]+/gi, '-')}-${seed}`,
-        format: request.format ?? 'png',
+        format: request.format ?? (rule ? 'mp4' : 'png'),
       },
     };
   }
@@ -169,11 +184,20 @@ export class MockRequests extends MockState {
   jobs_preflight(request: RequestInput) {
     const { problems, notes } = this.check(request);
     const pictures = problems.length ? 0 : (request.copies ?? 1);
+    const plan = problems.length ? null : this.plan(request, 0);
     return {
       problems,
       notes,
       pictures,
-      outputs: problems.length ? [] : [this.plan(request, 0).output.stem],
+      outputs: plan ? [plan.output.stem] : [],
+      outline: plan && {
+        model: plan.model.id,
+        mode: plan.mode,
+        size: plan.size,
+        steps: plan.steps,
+        video: plan.video ?? null,
+        draft: plan.draft ?? null,
+      },
       estimate: problems.length ? null : this.estimate(pictures, this.modelOf(request)!),
     };
   }

@@ -64,6 +64,7 @@ export class MockState {
   settings: Settings = {
     theme: 'system',
     default_model: null,
+    clip_model: null,
     default_copies: 1,
     output_template: '{date}/{prompt(50)}-{seed}',
     format: 'png',

@@ -205,7 +205,11 @@ export function applyEvents(client: QueryClient, events: Event[], markStale: Mar
     }
   }
   if (jobs.size) writeJobs(client, jobs, markStale);
-  if (assets.size) writeAssets(client, assets, markStale);
+  if (assets.size) {
+    writeAssets(client, assets, markStale);
+    // Which of them were made from which only the server knows.
+    markStale(keys.allRelatives());
+  }
   for (const batch of batches.values()) {
     writeKnown(client, keys.batch(batch.id), batch);
     writeMember(client, keys.batches(), batch, markStale);

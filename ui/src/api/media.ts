@@ -12,5 +12,6 @@ export function pictureUrl(reference: string): string {
   return kind === 'asset' ? assetUrl(name) : inputUrl(name);
 }
 
-export const previewUrl = (job: string, revision: number) =>
-  host.mediaUrl(`/media/previews/${job}?v=${revision}`);
+/** The latest preview of a running job; of a clip as it moves, where that is wanted. */
+export const previewUrl = (job: string, revision: number, isMoving = false) =>
+  host.mediaUrl(`/media/previews/${job}?v=${revision}${isMoving ? '&moving=1' : ''}`);

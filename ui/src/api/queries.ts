@@ -82,6 +82,15 @@ export function useAsset(id: string | null | undefined) {
   });
 }
 
+/** What a result was made from, and what was made from it. */
+export function useRelatives(id: string) {
+  return useQuery({
+    queryKey: keys.relatives(id),
+    queryFn: () => call('assets_relatives', { id }),
+    staleTime: 0,
+  });
+}
+
 export function useBatches() {
   return useQuery({
     queryKey: keys.batches(),

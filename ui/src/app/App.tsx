@@ -17,6 +17,7 @@ import { TooltipProvider } from '@/components/ui/Tooltip';
 import { Shell } from './Shell';
 
 const CreatePage = lazy(() => import('@/features/create/CreatePage'));
+const VideoPage = lazy(() => import('@/features/video/VideoPage'));
 const BulkPage = lazy(() => import('@/features/bulk/BulkPage'));
 const QueuePage = lazy(() => import('@/features/queue/QueuePage'));
 const GalleryPage = lazy(() => import('@/features/gallery/GalleryPage'));
@@ -53,6 +54,7 @@ export const routes = [
         children: [
           { index: true, element: <Navigate to="/create" replace /> },
           { path: 'create', element: <CreatePage /> },
+          { path: 'video', element: <VideoPage /> },
           { path: 'bulk', element: <BulkPage /> },
           { path: 'bulk/:batch', element: <BulkPage /> },
           { path: 'queue', element: <QueuePage /> },

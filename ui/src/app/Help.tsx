@@ -10,9 +10,10 @@ import type { AppAction } from './actions';
 
 const PAGE_KEYS: { where: string; keys: [string, string][] }[] = [
   {
-    where: 'Create and Bulk',
+    where: 'Create, Video and Bulk',
     keys: [
-      ['mod+enter', 'Generate, or run the list'],
+      ['mod+enter', 'Generate, make a draft clip, or run the list'],
+      ['mod+shift+enter', 'Make the clip in full'],
       ['arrowup arrowdown', 'Step a number; with Shift by ten'],
     ],
   },
@@ -29,6 +30,8 @@ const PAGE_KEYS: { where: string; keys: [string, string][] }[] = [
       ['arrowleft arrowup arrowdown arrowright', 'Move through the pictures'],
       [' ', 'Select the picture; with Shift a range'],
       ['enter', 'Open the picture'],
+      ['v', 'Make pictures move: draft clips, at once'],
+      ['d', 'Make drafts full'],
       ['delete', 'Move to the trash'],
       ['mod+a', 'Select everything that is loaded'],
       ['escape', 'Clear the selection'],
@@ -40,6 +43,8 @@ const PAGE_KEYS: { where: string; keys: [string, string][] }[] = [
       ['arrowleft arrowright', 'Previous and next picture'],
       ['z', 'Fit, or one to one'],
       ['u', 'Use its settings'],
+      ['v', 'Make it move: a draft clip, at once'],
+      ['d', 'Make the draft full'],
       ['delete', 'Move to the trash'],
     ],
   },
@@ -48,6 +53,8 @@ const PAGE_KEYS: { where: string; keys: [string, string][] }[] = [
     keys: [
       [' ', 'Play and pause'],
       [', .', 'One frame back, and on'],
+      ['home end', 'To the first frame, and to the last'],
+      ['< >', 'Slower, and faster'],
       ['l', 'Loop'],
       ['m', 'Sound'],
       ['f', 'Full screen'],

@@ -70,7 +70,7 @@ export function BottomBar() {
   return (
     <nav
       aria-label="Main"
-      className="bg-panel border-line grid shrink-0 grid-cols-5 gap-1 border-t px-1.5 pt-1 pb-[max(0.25rem,env(safe-area-inset-bottom))] md:hidden"
+      className="bg-panel border-line grid shrink-0 grid-cols-6 gap-1 border-t px-1.5 pt-1 pb-[max(0.25rem,env(safe-area-inset-bottom))] md:hidden"
     >
       {places
         .filter((place) => place.isMain)

@@ -8,16 +8,19 @@ import { MockBackend } from '#dev/mock/backend';
 import { resetBackend } from '#dev/mock/host';
 import { renderPage } from '#dev/render';
 import Viewer from '@/features/viewer/Viewer';
-import { draftStore, emptyDraft } from '@/lib/draft';
-import { DROP_ATTRIBUTE } from '@/lib/drag';
+import { clipDraftStore, draftStore, emptyDraft } from '@/lib/draft';
+import { ANIMATE_TARGET, DROP_ATTRIBUTE } from '@/lib/drag';
 import { FileDrops } from './FileDrops';
 
 let backend: MockBackend;
+const called = (name: string) =>
+  backend.calls.filter((call) => call.name === name).map(({ input }) => input);
 const reference = `input:${'1'.padStart(64, '0')}`;
 
 beforeEach(() => {
   backend = resetBackend(new MockBackend({ assets: 3 }));
   draftStore.set(emptyDraft);
+  clipDraftStore.set(emptyDraft);
 });
 
 function drop(name: string): void {
@@ -25,12 +28,13 @@ function drop(name: string): void {
   fireEvent.drop(document.body, { dataTransfer: { types: ['Files'], files: [file] } });
 }
 
-function renderDrops() {
+function renderDrops(path = '/') {
   return renderPage(
     <>
       <FileDrops />
       <Toaster />
     </>,
+    path,
   );
 }
 
@@ -64,6 +68,26 @@ describe('a dropped picture', () => {
     Reflect.deleteProperty(document, 'elementFromPoint');
   });
 
+  it('begins to move where it is dropped on the sign for that', async () => {
+    const sign = document.createElement('div');
+    sign.setAttribute(DROP_ATTRIBUTE, ANIMATE_TARGET);
+    document.elementFromPoint = () => sign;
+    renderDrops();
+    drop('made.png');
+    await waitFor(() => expect(called('clips_animate')).toEqual([{ images: [reference] }]));
+    expect(await screen.findByText('1 draft clip in the queue.')).toBeInTheDocument();
+    expect(draftStore.get()).toEqual(emptyDraft);
+    Reflect.deleteProperty(document, 'elementFromPoint');
+  });
+
+  it('begins the clip of the Video page, whatever settings it carries', async () => {
+    renderDrops('/video');
+    drop('made.png');
+    await waitFor(() => expect(clipDraftStore.get().image).toBe(reference));
+    expect(clipDraftStore.get()).toMatchObject({ model: 'wan-5b', steps: null });
+    expect(draftStore.get()).toEqual(emptyDraft);
+  });
+
   it('that is none is refused, and nothing changes', async () => {
     renderDrops();
     drop('plain.exe');
@@ -88,13 +112,40 @@ describe('a dropped picture', () => {
 });
 
 describe('the viewer', () => {
-  it('makes a picture move with a model that can', async () => {
+  it('makes a picture move at once, by a key as well', async () => {
     const user = userEvent.setup();
     const { assets } = backend.assets_list({ limit: 1 });
     renderPage(<Viewer id={assets[0]!.id} />);
-    await user.click(await screen.findByRole('button', { name: 'Make it move, with Wan 2.2 5B' }));
-    await waitFor(() => expect(draftStore.get().model).toBe('wan-5b'));
-    expect(draftStore.get().image).toBe(`asset:${assets[0]!.id}`);
+    await user.click(await screen.findByRole('button', { name: 'Make it move: a draft, at once' }));
+    await waitFor(() => expect(called('clips_animate')).toHaveLength(1));
+    await user.keyboard('v');
+    await waitFor(() => expect(called('clips_animate')).toHaveLength(2));
+    expect(called('clips_animate')[1]).toEqual({ images: [`asset:${assets[0]!.id}`] });
+  });
+
+  it('begins a clip on the Video page, with a model that can', async () => {
+    const user = userEvent.setup();
+    const { assets } = backend.assets_list({ limit: 1 });
+    renderPage(<Viewer id={assets[0]!.id} />);
+    await user.click(
+      await screen.findByRole('button', { name: 'Begin a clip with it, on the Video page' }),
+    );
+    await waitFor(() => expect(clipDraftStore.get().model).toBe('wan-5b'));
+    expect(clipDraftStore.get().image).toBe(`asset:${assets[0]!.id}`);
+  });
+
+  it('makes a draft full, by a key as well', async () => {
+    const user = userEvent.setup();
+    const { assets } = backend.assets_list({ limit: 3 });
+    const clip = assets.find(({ kind }) => kind === 'video')!;
+    clip.recipe.plan.draft = { size: { width: 832, height: 480 }, steps: 40, frames: 81 };
+    renderPage(<Viewer id={clip.id} />);
+    await user.click(await screen.findByRole('button', { name: 'Make the draft full' }));
+    await waitFor(() => expect(called('clips_make_full')).toEqual([{ ids: [clip.id] }]));
+    await user.click(screen.getByRole('button', { name: 'Details' }));
+    expect(await screen.findByText(/832 × 480, 81 frames, 40 steps/)).toBeInTheDocument();
+    await user.keyboard('d');
+    await waitFor(() => expect(called('clips_make_full')).toHaveLength(2));
   });
 
   it('starts no request from a clip', async () => {

@@ -7,10 +7,12 @@ import {
   QueueIcon,
   SessionsIcon,
   SettingsIcon,
+  VideoIcon,
 } from '@/components/icons';
 
 export const places = [
   { path: '/create', label: 'Create', icon: CreateIcon, key: 'c', isMain: true },
+  { path: '/video', label: 'Video', icon: VideoIcon, key: 'v', isMain: true },
   { path: '/bulk', label: 'Bulk', icon: BulkIcon, key: 'b', isMain: true },
   { path: '/queue', label: 'Queue', icon: QueueIcon, key: 'q', isMain: true },
   { path: '/gallery', label: 'Gallery', icon: GalleryIcon, key: 'g', isMain: true },

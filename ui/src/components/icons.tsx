@@ -57,6 +57,16 @@ export const CreateIcon = icon(
   </>,
 );
 
+/** A frame of film that is played. */
+export const VideoIcon = icon(
+  'VideoIcon',
+  <>
+    <rect x="2.5" y="4" width="15" height="12" rx="1.5" />
+    <path d="M5.5 4v12M14.5 4v12M2.5 8h3M2.5 12h3M14.5 8h3M14.5 12h3" />
+    <path d="m8.6 7.9 3.3 2.1-3.3 2.1Z" />
+  </>,
+);
+
 /** Lines that become frames. */
 export const BulkIcon = icon(
   'BulkIcon',

@@ -8,9 +8,9 @@ import { host, type KeptInput } from '@/api/host';
 import { call } from '@/api/client';
 import { keys } from '@/api/keys';
 import type { Model } from '@/api/types';
-import { isUsable, takesImage } from '@/components/request/ability';
+import { animates, isUsable, takesImage } from '@/components/request/ability';
 import { toastError } from '@/components/toast';
-import { draftStore, startFrom, updateDraft } from '@/lib/draft';
+import { clipDraftStore, draftStore, startFrom, updateClip, updateDraft } from '@/lib/draft';
 
 /** Hands a file in; null where it could not be taken, which it says. */
 export async function keepPicture(file: Blob): Promise<KeptInput | null> {
@@ -59,5 +59,23 @@ export function useStartFrom() {
     } else {
       toast.info('The picture is in the form, but no installed model starts from one.');
     }
+  };
+}
+
+/** Puts a picture into the Video page's form, for a model that begins with one, and shows it. */
+export function useBeginClip() {
+  const navigate = useNavigate();
+  const client = useQueryClient();
+  return async (reference: string) => {
+    updateClip(startFrom(reference));
+    void navigate('/video');
+    const data = await client
+      .ensureQueryData({ queryKey: keys.models(), queryFn: () => call('models_list', {}) })
+      .catch(() => undefined);
+    if (!data) return;
+    const next = modelFor(data.models, clipDraftStore.get().model, ({ capabilities }) =>
+      animates(capabilities),
+    );
+    if (next) updateClip({ model: next.id });
   };
 }

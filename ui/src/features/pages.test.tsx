@@ -7,6 +7,7 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { inventFailure, MockBackend } from '#dev/mock/backend';
 import { resetBackend } from '#dev/mock/host';
 import { renderPage } from '#dev/render';
+import type { Asset } from '@/api/types';
 import { draftStore, emptyDraft } from '@/lib/draft';
 
 const { default: GalleryPage } = await import('./gallery/GalleryPage');
@@ -48,6 +49,25 @@ describe('Gallery', () => {
     expect((called('assets_trash')[0] as { ids: string[] }).ids).toHaveLength(2);
     await user.click(await screen.findByRole('button', { name: 'Undo' }));
     await waitFor(() => expect(called('assets_restore')).toEqual(called('assets_trash')));
+  });
+
+  it('makes pictures move and drafts full, by key and by button', async () => {
+    const user = userEvent.setup();
+    const { assets } = backend.assets_list({ limit: 2 });
+    const [still, clip] = assets as [Asset, Asset];
+    clip.recipe.plan.draft = { size: { width: 832, height: 480 }, steps: 40, frames: 81 };
+    renderPage(<GalleryPage />);
+    await screen.findByRole('option', { name: /^Draft\. Video/ });
+    await waitFor(() => expect(called('models_list').length).toBeGreaterThan(0));
+    act(() => screen.getByRole('listbox', { name: 'Pictures' }).focus());
+    await user.keyboard('{Control>}a{/Control}');
+    await screen.findByRole('button', { name: 'Make the draft full' });
+    await user.keyboard('d');
+    await waitFor(() => expect(called('clips_make_full')).toEqual([{ ids: [clip.id] }]));
+    await user.keyboard('{Escape}{Home}v');
+    await waitFor(() =>
+      expect(called('clips_animate')).toEqual([{ images: [`asset:${still.id}`] }]),
+    );
   });
 
   it('searches on the server, and says when nothing matches', async () => {

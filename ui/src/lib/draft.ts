@@ -1,5 +1,5 @@
-// The form of the Create page, outside of it: any page can put settings into it ("use settings").
-// Only what the user chose is set; everything else is the model's default.
+// The forms of the Create and the Video page, outside of them: any page can put settings into them
+// ("use settings"). Only what the user chose is set; everything else is the model's default.
 import { createStoredStore } from './store';
 
 /** An adapter file that is wanted, by its name in the folder of LoRA files. */
@@ -23,6 +23,7 @@ export interface DraftVideo {
   end_image: string | null;
   cfg_2: number | null;
   low_share: number | null;
+  boundary: number | null;
   shift: number | null;
   /** `null`: where the model makes any. */
   sound: boolean | null;
@@ -65,6 +66,7 @@ export const emptyVideo: DraftVideo = {
   end_image: null,
   cfg_2: null,
   low_share: null,
+  boundary: null,
   shift: null,
   sound: null,
 };
@@ -150,13 +152,23 @@ export function readDraft(stored: unknown): Draft {
 
 export const draftStore = createStoredStore<Draft>('kinora.draft', readDraft);
 
+/** The form of the Video page. */
+export const clipDraftStore = createStoredStore<Draft>('kinora.clip', readDraft);
+
+export function updateClip(change: Partial<Draft>): void {
+  clipDraftStore.set((now) => ({ ...now, ...change }));
+}
+
 export function updateDraft(change: Partial<Draft>): void {
   draftStore.set((now) => ({ ...now, ...change }));
 }
 
-/** Puts the settings of a picture into the form; the session stays the one at work. */
-export function loadSettings(settings: object): void {
-  draftStore.set((now) => ({ ...readDraft(settings), session: now.session }));
+/** Puts the settings of a result into its form, a clip's into that of the Video page; the session stays the one at work. Answers with the form's page. */
+export function loadSettings(settings: object): '/create' | '/video' {
+  const isClip = isObject((settings as { video?: unknown }).video);
+  const store = isClip ? clipDraftStore : draftStore;
+  store.set((now) => ({ ...readDraft(settings), session: now.session }));
+  return isClip ? '/video' : '/create';
 }
 
 /** Another picture to start from; a mask belongs to the one that it was painted over. */

@@ -15,6 +15,8 @@ const NAMES: Record<string, string> = {
   arrowright: '→',
   ' ': 'Space',
   delete: 'Del',
+  home: 'Home',
+  end: 'End',
 };
 
 /** A chord as the keys that are printed on a keyboard. */
@@ -30,10 +32,11 @@ export function matchesChord(event: KeyboardEvent, chord: string): boolean {
   const hasMod = isMac ? event.metaKey : event.ctrlKey;
   if (wantsMod !== hasMod) return false;
   if (parts.includes('alt') !== event.altKey) return false;
-  // Shift is part of what `?` is, so it only counts where the chord names it or the key is a letter.
+  // Shift is part of what `?` is, so it only counts where the chord names it, and with letters and
+  // Enter.
   const wantsShift = parts.includes('shift');
   if (wantsShift && !event.shiftKey) return false;
-  if (!wantsShift && event.shiftKey && /^[a-z]$/.test(key ?? '')) return false;
+  if (!wantsShift && event.shiftKey && /^([a-z]|enter)$/.test(key ?? '')) return false;
   return event.key.toLowerCase() === key;
 }
 

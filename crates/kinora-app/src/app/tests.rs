@@ -13,6 +13,8 @@ use crate::{
     resolve::{Candidate, fixtures},
 };
 
+mod clips;
+
 /// Models that never change, each with one weight file.
 struct FixedCatalogue {
     candidates: Arc<Vec<Candidate>>,

@@ -225,6 +225,8 @@ mod tests {
             template: None,
             negative_prompt: String::new(),
             source: None,
+            draft: None,
+            parent: None,
             loras: Vec::new(),
             video: None,
             size: Size { width, height },

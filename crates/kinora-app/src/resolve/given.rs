@@ -1,8 +1,8 @@
 //! What a request brings besides words and numbers: pictures, LoRA files, the length of a clip.
 
 use kinora_core::{
-    FileFormat, Mode, Model, PlannedLora, PlannedPicture, PlannedSource, Request, VideoOptions,
-    VideoPlan, VideoRule,
+    AssetKind, FileFormat, Mode, Model, PlannedLora, PlannedPicture, PlannedSource, Request,
+    VideoOptions, VideoPlan, VideoRule,
 };
 
 use super::{Check, Context};
@@ -13,20 +13,47 @@ const MAX_LORAS: usize = 16;
 /// The strongest weight of an adapter, either way.
 const MAX_WEIGHT: f32 = 4.0;
 
+/// The kinds of work that a request may be, in the order in which a model's own is looked for. Empty
+/// where nothing is of the kind that is asked for.
+pub(super) fn wanted_modes(request: &Request) -> Vec<Mode> {
+    let modes: &[Mode] = match (&request.image, &request.mask) {
+        (Some(_), Some(_)) => &[Mode::Inpaint],
+        (Some(_), None) => &[
+            Mode::ImageToImage,
+            Mode::Edit,
+            Mode::Control,
+            Mode::ImageToVideo,
+        ],
+        (None, _) => &[Mode::TextToImage, Mode::TextToVideo],
+    };
+    let is_of_kind = |mode: &Mode| match request.kind {
+        None => true,
+        Some(AssetKind::Image) => !mode.is_video(),
+        Some(AssetKind::Video) => mode.is_video(),
+    };
+    modes.iter().copied().filter(is_of_kind).collect()
+}
+
+/// Whether a model makes nothing of the kind that is asked for.
+fn makes_other_kind(request: &Request, model: &Model) -> bool {
+    let is_video = request.kind == Some(AssetKind::Video);
+    let mut modes = model.capabilities.modes.iter();
+    request.kind.is_some() && modes.all(|mode| mode.is_video() != is_video)
+}
+
 impl Check {
     /// What kind of work it is: told by what is given and what the model can do.
     pub(super) fn mode(&mut self, request: &Request, model: &Model, context: &Context<'_>) -> Mode {
         let modes = &model.capabilities.modes;
-        let wanted: &[Mode] = match (&request.image, &request.mask) {
-            (Some(_), Some(_)) => &[Mode::Inpaint],
-            (Some(_), None) => &[
-                Mode::ImageToImage,
-                Mode::Edit,
-                Mode::Control,
-                Mode::ImageToVideo,
-            ],
-            (None, _) => &[Mode::TextToImage, Mode::TextToVideo],
-        };
+        let wanted = wanted_modes(request);
+        if wanted.is_empty() {
+            self.refuse(
+                "mask",
+                "a clip has no mask",
+                "Leave the mask out, or ask for a picture.",
+            );
+            return Mode::Inpaint;
+        }
         if request.image.is_none() && request.mask.is_some() {
             self.refuse(
                 "mask",
@@ -59,6 +86,10 @@ impl Check {
                 "mask",
                 format!("{} paints inside of a mask, and there is none", model.name),
             ),
+            (Some(_), None) if request.kind == Some(AssetKind::Video) => (
+                "image",
+                format!("{} makes no clips from pictures", model.name),
+            ),
             (Some(_), None) => (
                 "image",
                 format!("{} cannot start from a picture", model.name),
@@ -67,6 +98,13 @@ impl Check {
                 "image",
                 format!("{} needs a picture to start from", model.name),
             ),
+            (None, _) if makes_other_kind(request, model) => {
+                let makes = match request.kind {
+                    Some(AssetKind::Video) => "pictures, not clips",
+                    _ => "clips, not pictures",
+                };
+                ("model", format!("{} makes {makes}", model.name))
+            }
             (None, _) => (
                 "model",
                 format!("{} makes nothing from text alone", model.name),
@@ -188,6 +226,21 @@ impl Check {
                 "Use 0.6 if in doubt.",
             );
         }
+        let boundary = only_experts(self, "video.boundary", asked.boundary);
+        if boundary.is_some_and(|level| !(0.0..=1.0).contains(&level)) {
+            self.refuse(
+                "video.boundary",
+                "the noise level at which the second network takes over is not from 0 to 1",
+                "Use 0.9 if in doubt.",
+            );
+        }
+        if boundary.is_some() && low_share.is_some() {
+            self.refuse(
+                "video.boundary",
+                "both a share of the steps and a noise level are given",
+                "Give one of them.",
+            );
+        }
         let shift = match (rule.shift, asked.shift) {
             (Some(range), asked) => asked
                 .map(|shift| self.real_number("video.shift", Some(shift), range, range.default)),
@@ -207,6 +260,7 @@ impl Check {
             fps,
             cfg_2,
             low_share,
+            boundary,
             shift,
             sound,
         })
@@ -362,7 +416,11 @@ impl Check {
             if let (Some(expert), false) = (asked.expert, has_experts) {
                 self.refuse(
                     &format!("{field}.expert"),
-                    format!("{} has no network for {} noise alone", model.name, expert.name()),
+                    format!(
+                        "{} has no network for {} noise alone",
+                        model.name,
+                        expert.name()
+                    ),
                     "Leave the expert out: this model has one network, and every file changes it.",
                 );
             }

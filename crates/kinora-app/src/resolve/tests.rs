@@ -252,10 +252,13 @@ fn table() -> Vec<(Value, Expect)> {
         (
             json!({"prompt": "x", "model": "mover", "image": HERE, "loras": [{"name": "ink", "expert": "high"},
                 {"name": "ink", "weight": 0.5, "expert": "low"}, {"name": "style"}]}),
-            Ok_(json!({"loras": [
+            Ok_(
+                json!({"loras": [
                 {"name": "ink", "weight": 1.0, "expert": "high", "bytes": 10, "sha256": null, "path": "/loras/ink"},
                 {"name": "ink", "weight": 0.5, "expert": "low", "bytes": 10, "sha256": null, "path": "/loras/ink"},
-                {"name": "style", "weight": 1.0, "bytes": 10, "sha256": null, "path": "/loras/style"}]}), 0),
+                {"name": "style", "weight": 1.0, "bytes": 10, "sha256": null, "path": "/loras/style"}]}),
+                0,
+            ),
         ),
         (
             json!({"prompt": "x", "model": "mover", "image": HERE, "loras": [{"name": "ink", "expert": "high"},
@@ -279,6 +282,69 @@ fn table() -> Vec<(Value, Expect)> {
                        "video": {"frames": 81, "fps": 16}}),
                 0,
             ),
+        ),
+        // A picture says enough for a clip, and for nothing else.
+        (
+            json!({"prompt": "", "model": "mover", "image": HERE}),
+            Ok_(json!({"prompt": "", "mode": "image_to_video"}), 0),
+        ),
+        (
+            json!({"prompt": "", "model": "painter", "image": HERE}),
+            No(&[(INVALID, "prompt")]),
+        ),
+        // The kind of result chooses the model.
+        (
+            json!({"prompt": "x", "kind": "video", "image": HERE}),
+            Ok_(json!({"mode": "image_to_video"}), 0),
+        ),
+        (
+            json!({"prompt": "x", "kind": "image", "image": HERE}),
+            Ok_(json!({"mode": "image_to_image"}), 0),
+        ),
+        (
+            json!({"prompt": "x", "kind": "video"}),
+            No(&[(Code::ModelNotInstalled, "model")]),
+        ),
+        (
+            json!({"prompt": "x", "kind": "video", "model": "fast"}),
+            No(&[(INVALID, "model")]),
+        ),
+        (
+            json!({"prompt": "x", "kind": "video", "model": "painter", "image": HERE}),
+            No(&[(INVALID, "image")]),
+        ),
+        (
+            json!({"prompt": "x", "kind": "image", "model": "mover", "image": HERE}),
+            No(&[(INVALID, "image")]),
+        ),
+        (
+            json!({"prompt": "x", "kind": "video", "model": "mover", "image": HERE, "mask": HERE}),
+            No(&[(INVALID, "mask")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "video": {"boundary": 0.9}}),
+            Ok_(
+                json!({"video": {"frames": 81, "fps": 16, "boundary": 0.9}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE,
+                   "video": {"boundary": 1.5, "low_share": 0.5}}),
+            No(&[(INVALID, "video.boundary"), (INVALID, "video.boundary")]),
+        ),
+        // Drafts.
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "steps": 40, "draft": true}),
+            Ok_(
+                json!({"size": {"width": 544, "height": 368}, "steps": 10, "video": {"frames": 33, "fps": 16},
+                       "draft": {"size": {"width": 1088, "height": 720}, "steps": 40, "frames": 81}}),
+                1,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "width": 300, "height": 300, "draft": true}),
+            Ok_(json!({"size": {"width": 304, "height": 304}}), 3),
         ),
         (
             json!({"prompt": "x", "model": "mover", "image": HERE, "format": "gif",

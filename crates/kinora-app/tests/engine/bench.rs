@@ -145,6 +145,8 @@ pub fn work() -> Work {
             template: None,
             negative_prompt: String::new(),
             source: None,
+            draft: None,
+            parent: None,
             loras: Vec::new(),
             video: None,
             size: Size {

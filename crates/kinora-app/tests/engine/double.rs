@@ -235,6 +235,7 @@ fn progress(work: &Work) -> Report {
             fraction: 0.25,
             eta_seconds: None,
             preview: 0,
+            part: None,
         },
     }
 }

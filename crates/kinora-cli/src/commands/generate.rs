@@ -25,9 +25,21 @@ pub async fn run(context: &Context, arguments: Generate) -> Result<u8, Refusal> 
         return preflight(context, &request).await;
     }
     let submitted: Submitted = context.connection.call("jobs_submit", &request).await?;
+    conclude(context, &submitted, arguments.detach).await
+}
+
+/// Names what was queued, or follows it to its end and prints its files.
+///
+/// # Errors
+/// A lost connection, Ctrl+C.
+pub async fn conclude(
+    context: &Context,
+    submitted: &Submitted,
+    is_detached: bool,
+) -> Result<u8, Refusal> {
     tell_notes(context, &submitted.notes);
-    if arguments.detach {
-        context.print(&submitted, || {
+    if is_detached {
+        context.print(submitted, || {
             submitted
                 .jobs
                 .iter()
@@ -62,7 +74,11 @@ pub async fn finish(context: &Context, ids: &[JobId]) -> Result<u8, Refusal> {
     Ok(exit_code(&jobs))
 }
 
-async fn preflight(context: &Context, request: &Request) -> Result<u8, Refusal> {
+/// Says what a request would take, without queueing it.
+///
+/// # Errors
+/// What the application would refuse, a lost connection.
+pub async fn preflight(context: &Context, request: &Request) -> Result<u8, Refusal> {
     let preflight: Preflight = context.connection.call("jobs_preflight", request).await?;
     tell_notes(context, &preflight.notes);
     if let Some(problems) = Problems::from_list(preflight.problems.clone()) {

@@ -104,7 +104,9 @@ fn show_list(list: &LoraList) -> String {
 }
 
 fn row(lora: &LoraInfo) -> Vec<String> {
-    let expert = lora.expert.map(|expert| format!(", {} noise", expert.name()));
+    let expert = lora
+        .expert
+        .map(|expert| format!(", {} noise", expert.name()));
     let base = lora.base.clone().unwrap_or_default();
     vec![
         lora.name.clone(),

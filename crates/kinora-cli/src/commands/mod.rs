@@ -13,12 +13,15 @@ pub mod prompts;
 pub mod recipe;
 pub mod serve;
 pub mod sessions;
+pub mod video;
 pub mod wildcards;
 
 use std::io::Read;
 
 use kinora_app::{bulk::decode_text, bytes::read_bounded, jobs::Note};
-use kinora_core::{Asset, Code, Job, JobState, LoraRequest, PictureRef, Problem, Request, request::BadLora};
+use kinora_core::{
+    Asset, Code, Job, JobState, LoraRequest, PictureRef, Problem, Request, request::BadLora,
+};
 use serde_json::{Map, Value, json};
 
 use crate::{Context, args::Look, connection::Refusal, exit, text};
@@ -45,6 +48,7 @@ pub async fn request(context: &Context, look: &Look) -> Result<Request, Refusal>
         ("end_image", end_image.map(|v| json!(v))),
         ("cfg_2", look.cfg_2.map(|v| json!(v))),
         ("low_share", look.low_share.map(|v| json!(v))),
+        ("boundary", look.boundary.map(|v| json!(v))),
         ("shift", look.shift.map(|v| json!(v))),
         ("sound", look.no_sound.then(|| json!(false))),
     ] {

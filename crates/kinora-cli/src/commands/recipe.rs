@@ -87,7 +87,7 @@ pub async fn verify(context: &Context, arguments: Verify) -> Result<u8, Refusal>
     if let (Source::Picture(bytes), true) = (&source, arguments.render) {
         let made = render(context, &recipe).await?;
         let made = context.connection.read_asset(&made).await?;
-        parts.extend(recipes::compare_pictures(bytes, &made)?);
+        parts.extend(recipes::compare_results(bytes, &made)?);
     }
     let verification = Verification {
         is_same: parts.iter().all(|part| part.is_same),

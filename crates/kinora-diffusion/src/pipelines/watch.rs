@@ -1,6 +1,6 @@
 //! The other side of a run: who is told how far it is, and who may stop it.
 
-use kinora_core::Stage;
+use kinora_core::{Stage, StagePart};
 
 use super::Checkpoint;
 use crate::Result;
@@ -30,6 +30,11 @@ pub struct Sound {
 pub trait RunWatch {
     /// A job entered a stage or finished a step of it. `steps` is 0 where they cannot be counted.
     fn stage(&mut self, job: usize, stage: Stage, step: u32, steps: u32);
+
+    /// Which part of its stages a job is in from now on. Who shows no parts ignores it.
+    fn part(&mut self, job: usize, part: Option<StagePart>) {
+        let _ = (job, part);
+    }
 
     /// Whether the job should stop. Asked before each stage and at every step; a job that stops
     /// leaves its batch and gets no picture.

@@ -53,7 +53,11 @@ pub(super) fn wan(plan: &Plan) -> Result<VideoParams> {
         steps: plan.steps,
         guidance: plan.true_cfg.unwrap_or(1.0),
         guidance_2: video.cfg_2,
-        switch: (video.low_share).map_or(Switch::Model, |share| Switch::LowShare(share.into())),
+        switch: match (video.low_share, video.boundary) {
+            (Some(share), _) => Switch::LowShare(share.into()),
+            (None, Some(level)) => Switch::Boundary(level.into()),
+            (None, None) => Switch::Model,
+        },
         shift: video.shift.map(f64::from),
         sampler: Some((plan.sampler, plan.schedule)),
         seed: plan.seed.0,

@@ -259,6 +259,8 @@ fn plan(model: &str, root: &Path) -> Plan {
         template: None,
         negative_prompt: String::new(),
         source: None,
+        draft: None,
+        parent: None,
         loras: Vec::new(),
         video: None,
         size: Size {

@@ -4,7 +4,7 @@ use std::fs;
 
 use kinora_core::{
     AssetKind, ClipFormat, Code, FileFormat, Mode, Plan, PlannedSource, Sampler, Schedule, Size,
-    VideoPlan,
+    Stage, StagePart, VideoPlan, engine::Report,
 };
 
 use crate::process::{
@@ -141,6 +141,7 @@ fn clip(root: &std::path::Path, format: ClipFormat) -> Plan {
         fps: 8,
         cfg_2: None,
         low_share: None,
+        boundary: None,
         shift: None,
         sound: None,
     });
@@ -240,6 +241,23 @@ fn frames_become_a_clip_that_carries_its_recipe() {
         assert_eq!((probe.width, probe.height), (64, 64));
         let inside = kinora_media::read_clip_metadata(&work.staging).unwrap();
         assert_eq!(*inside.unwrap().recipe.unwrap(), made.recipe.for_file());
+        // While it was made, it was seen to move, for as long as the clip.
+        let moving = kinora_media::probe_clip(&work.scratch.join("preview.webp")).unwrap();
+        assert_eq!((moving.width, moving.height), (8, 8));
+        assert!(moving.clip.frames > 1, "{moving:?}");
+        assert_eq!(moving.clip.duration_ms, 1125);
+        assert!(work.scratch.join("preview.jpg").exists());
+        let parts: Vec<_> = (reports.iter())
+            .filter_map(|report| match report {
+                Report::Progress { progress } if progress.stage == Stage::Generating => {
+                    Some(progress.part)
+                }
+                _ => None,
+            })
+            .collect();
+        for part in [StagePart::HighNoise, StagePart::LowNoise] {
+            assert!(parts.contains(&Some(part)), "{part:?}");
+        }
     }
 }
 

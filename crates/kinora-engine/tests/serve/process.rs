@@ -178,6 +178,8 @@ pub fn plan(root: &Path, prompt: &str, steps: u32) -> Plan {
         template: None,
         negative_prompt: String::new(),
         source: None,
+        draft: None,
+        parent: None,
         loras: Vec::new(),
         video: None,
         size: Size {

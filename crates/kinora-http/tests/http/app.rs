@@ -396,6 +396,17 @@ async fn a_request_becomes_pictures_that_are_served_in_parts() {
     )
     .unwrap();
     assert_eq!(studio.get(&preview).await.status(), 200);
+    // A clip's moves; where there is nothing that moves, the still one is shown.
+    let moving = format!("{preview}&moving=1");
+    for (is_there, media_type) in [(false, "image/jpeg"), (true, "image/webp")] {
+        if is_there {
+            let rate = kinora_core::FrameRate::whole(4);
+            let webp = kinora_media::encode_animation(&[&[9; 3]], (1, 1), rate, 80).unwrap();
+            std::fs::write(folder.join("preview.webp"), webp).unwrap();
+        }
+        let shown = studio.get(&moving).await;
+        assert_eq!(shown.headers()["content-type"], media_type);
+    }
 
     // A file that leads out of the folder is not followed.
     let file = studio

@@ -35,7 +35,10 @@ async fn shelf() -> Shelf {
         Some("abc-512"),
     );
     site.app.put_file(
-        Media::Preview(JobId::from_str(ID).unwrap()),
+        Media::Preview {
+            job: JobId::from_str(ID).unwrap(),
+            is_moving: false,
+        },
         path.clone(),
         None,
     );

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use kinora_core::{ClipFormat, FrameRate};
+
 use super::ClipSpec;
 use crate::{
     container::{exif, webp, xmp},
@@ -144,6 +146,65 @@ impl AnimatedWebp {
     }
 }
 
+/// A short animation in memory, repeated for ever, without any texts: what a preview is. Pictures are
+/// RGB of `width` × `height` pixels, `rate` of them a second.
+///
+/// # Errors
+/// `EncodeClip` for no pictures, a size that the format does not have, or pictures of another size.
+pub fn encode_animation(
+    pictures: &[&[u8]],
+    (width, height): (u32, u32),
+    rate: FrameRate,
+    quality: u8,
+) -> Result<Vec<u8>> {
+    let refused = |what: &str| Error::EncodeClip {
+        width,
+        height,
+        format: ClipFormat::AnimatedWebp,
+        what: what.to_owned(),
+    };
+    if !(1..=16_383).contains(&width) || !(1..=16_383).contains(&height) {
+        return Err(refused("the format's sides go from 1 to 16383"));
+    }
+    let bytes = width as usize * height as usize * 3;
+    if pictures.is_empty() || pictures.iter().any(|rgb| rgb.len() != bytes) {
+        return Err(refused("the pictures have another size"));
+    }
+    let mut file = b"RIFF\0\0\0\0WEBP".to_vec();
+    let mut header = vec![0x02, 0, 0, 0];
+    header.extend(le24(width - 1));
+    header.extend(le24(height - 1));
+    append_chunk(&mut file, b"VP8X", &header);
+    append_chunk(&mut file, b"ANIM", &[255, 255, 255, 255, 0, 0]);
+    for (index, rgb) in (0_u64..).zip(pictures) {
+        let encoded = ::webp::Encoder::from_rgb(rgb, width, height)
+            .encode_simple(false, f32::from(quality))
+            .map_err(|error| refused(&format!("{error:?}")))?;
+        let picture = webp::chunks(&encoded)
+            .find(|chunk| &chunk.kind == b"VP8 ")
+            .ok_or_else(|| refused("the encoder gave no picture"))?;
+        let lasts = rate.milliseconds(index + 1) - rate.milliseconds(index);
+        let mut part = vec![0; 6];
+        part.extend(le24(width - 1));
+        part.extend(le24(height - 1));
+        part.extend(le24(lasts.min(0xFF_FFFF) as u32));
+        part.push(REPLACE);
+        append_chunk(&mut part, b"VP8 ", picture.data);
+        append_chunk(&mut file, b"ANMF", &part);
+    }
+    let length =
+        u32::try_from(file.len() - 8).map_err(|_| refused("the format's files end at 4 GiB"))?;
+    file[4..8].copy_from_slice(&length.to_le_bytes());
+    Ok(file)
+}
+
+fn append_chunk(file: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
+    file.extend(kind);
+    file.extend((data.len() as u32).to_le_bytes());
+    file.extend(data);
+    file.resize(file.len().next_multiple_of(2), 0);
+}
+
 fn le24(value: u32) -> [u8; 3] {
     let bytes = value.to_le_bytes();
     [bytes[0], bytes[1], bytes[2]]
@@ -211,6 +272,26 @@ fn changed_part(before: &[u8], now: &[u8], width: usize, height: usize) -> Part 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_preview_moves() {
+        let dark = vec![10; 5 * 3 * 3];
+        let light = vec![240; 5 * 3 * 3];
+        let rate = FrameRate::whole(4);
+        let file = encode_animation(&[&dark, &light, &dark], (5, 3), rate, 80).unwrap();
+        let path = tempfile::tempdir().unwrap().keep().join("preview.webp");
+        std::fs::write(&path, &file).unwrap();
+        let probe = crate::probe_clip(&path).unwrap();
+        assert_eq!((probe.width, probe.height, probe.clip.frames), (5, 3, 3));
+        assert_eq!(probe.clip.duration_ms, 750);
+        let second = crate::frame_at(&path, 1).unwrap();
+        assert!(second.rgb.iter().all(|value| *value > 220));
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+
+        assert!(encode_animation(&[], (5, 3), rate, 80).is_err());
+        assert!(encode_animation(&[&dark], (5, 4), rate, 80).is_err());
+        assert!(encode_animation(&[&[]], (0, 4), rate, 80).is_err());
+    }
 
     #[test]
     fn only_what_changed_is_encoded() {

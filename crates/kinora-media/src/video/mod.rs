@@ -36,7 +36,8 @@ use std::{
 use kinora_core::{Artifact, AssetKind, ClipFormat, ClipInfo, FrameRate, Recipe};
 use sha2::{Digest, Sha256};
 
-pub use read::{ClipProbe, MAX_FRAMES, detect_clip, frame_at, poster, probe_clip};
+pub use animated_webp::encode_animation;
+pub use read::{ClipProbe, MAX_FRAMES, detect_clip, frame_at, poster, probe_clip, visit_frames};
 pub(crate) use read::{ClipTexts, texts};
 pub use spool::FrameSpool;
 

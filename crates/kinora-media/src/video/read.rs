@@ -5,6 +5,7 @@
 use std::{
     fs::File,
     io::{self, BufReader, Cursor, Read, Seek, SeekFrom},
+    ops::ControlFlow,
     path::Path,
     time::{Duration, Instant},
 };
@@ -109,11 +110,38 @@ pub fn poster(path: &Path) -> Result<Picture> {
 /// `Read` for what the disk says, `UnsupportedFile`, `TooLarge`, and `Damaged`: also for a clip
 /// that has no such picture.
 pub fn frame_at(path: &Path, index: u64) -> Result<Picture> {
+    let mut found = None;
+    visit_frames(path, index, &mut |picture| {
+        found = Some(picture);
+        ControlFlow::Break(())
+    })?;
+    found.ok_or_else(|| no_frame(index))
+}
+
+/// Hands out the pictures of a clip in order, from an index on, until there are no more or `take`
+/// has seen enough. One picture is in memory at a time.
+///
+/// # Errors
+/// `Read` for what the disk says, `UnsupportedFile`, `TooLarge`, and `Damaged`.
+pub fn visit_frames(
+    path: &Path,
+    first: u64,
+    take: &mut dyn FnMut(Picture) -> ControlFlow<()>,
+) -> Result<()> {
     let (mut file, format) = open(path)?;
     match format {
-        ClipFormat::AnimatedWebp => webp_frame(file, index),
-        ClipFormat::Frames => decode(&archive_frame(path, &mut file, index)?),
-        _ => Movie::open(file, format)?.frame(index),
+        ClipFormat::AnimatedWebp => visit_webp(file, first, take),
+        ClipFormat::Frames => {
+            let frames = archive_info(path, &mut file)?.frames.min(MAX_FRAMES);
+            for index in first..frames {
+                let picture = decode(&archive_frame(path, &mut file, index)?)?;
+                if take(picture).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        }
+        _ => Movie::open(file, format)?.visit(first, take),
     }
 }
 
@@ -309,7 +337,7 @@ impl Movie {
         Ok(frames)
     }
 
-    fn frame(mut self, index: u64) -> Result<Picture> {
+    fn visit(mut self, first: u64, take: &mut dyn FnMut(Picture) -> ControlFlow<()>) -> Result<()> {
         let stream = self.stream()?;
         let parameters = stream.parameters();
         let base = stream.time_base();
@@ -335,13 +363,13 @@ impl Movie {
                 None => drop(decoder.send_eof()),
             }
             while decoder.receive_frame(&mut picture).is_ok() {
-                if seen == index {
-                    return to_rgb(&picture);
+                if seen >= first && take(to_rgb(&picture)?).is_break() {
+                    return Ok(());
                 }
                 seen += 1;
             }
-            if is_end {
-                return Err(no_frame(index));
+            if is_end || seen >= MAX_FRAMES {
+                return Ok(());
             }
         }
     }
@@ -472,7 +500,11 @@ fn rate_by_time(frames: u64, duration_ms: u64, unit_ms: u64) -> FrameRate {
     FrameRate::from_f64(per_second.clamp(0.01, 1000.0)).unwrap_or(FrameRate::whole(1))
 }
 
-fn webp_frame(file: File, index: u64) -> Result<Picture> {
+fn visit_webp(
+    file: File,
+    first: u64,
+    take: &mut dyn FnMut(Picture) -> ControlFlow<()>,
+) -> Result<()> {
     let mut bytes = Vec::new();
     let count = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
     let count = count.map_err(|error| Error::damaged(error.to_string()))?;
@@ -491,14 +523,17 @@ fn webp_frame(file: File, index: u64) -> Result<Picture> {
             ));
         }
         let picture = picture.map_err(wrong)?;
-        if at as u64 == index {
-            let pixels = picture.into_buffer();
-            let (width, height) = pixels.dimensions();
-            let rgb = pixels.pixels().flat_map(|p| [p[0], p[1], p[2]]).collect();
-            return Ok(Picture { width, height, rgb });
+        if (at as u64) < first {
+            continue;
+        }
+        let pixels = picture.into_buffer();
+        let (width, height) = pixels.dimensions();
+        let rgb = pixels.pixels().flat_map(|p| [p[0], p[1], p[2]]).collect();
+        if take(Picture { width, height, rgb }).is_break() {
+            break;
         }
     }
-    Err(no_frame(index))
+    Ok(())
 }
 
 fn archive_info(path: &Path, file: &mut File) -> Result<ClipInfo> {

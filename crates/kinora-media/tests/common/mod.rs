@@ -36,6 +36,8 @@ pub fn recipe(prompt: &str) -> Recipe {
             template: None,
             negative_prompt: String::new(),
             source: None,
+            draft: None,
+            parent: None,
             loras: Vec::new(),
             video: None,
             size: Size {

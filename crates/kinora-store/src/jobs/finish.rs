@@ -87,6 +87,7 @@ pub fn keep_result(
         let run = timings::Run {
             model: kind.model_id,
             size: kind.shape.size,
+            frames: kind.shape.video.map_or(1, |video| video.frames),
             steps: kind.shape.steps,
             timings: done.timings,
         };

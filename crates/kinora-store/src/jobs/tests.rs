@@ -29,6 +29,8 @@ fn plan(model: &str, prompt: &str) -> Plan {
         template: None,
         negative_prompt: String::new(),
         source: None,
+        draft: None,
+        parent: None,
         loras: Vec::new(),
         video: None,
         size: Size {

@@ -53,6 +53,10 @@ export const commands = {
   jobs_set_priority: { method: "POST", path: "/api/jobs/{id}/priority", reads: null, changes: ["jobs", "queue"] },
   /** Forgets a finished job; its pictures stay. */
   jobs_remove: { method: "DELETE", path: "/api/jobs/{id}", reads: null, changes: ["jobs", "queue", "batches", "sessions"] },
+  /** Queues a clip that begins with a picture, one for each: a fast draft unless asked otherwise. */
+  clips_animate: { method: "POST", path: "/api/clips", reads: null, changes: ["jobs", "queue", "batches", "sessions"] },
+  /** Queues drafts again in full, with the same words, pictures and seed. */
+  clips_make_full: { method: "POST", path: "/api/clips/full", reads: null, changes: ["jobs", "queue", "batches", "sessions"] },
   /** Whether the queue runs, how many jobs stand where, and when it will be done. */
   queue_status: { method: "GET", path: "/api/queue", reads: "queue", changes: [] },
   /** Starts no further job until the queue is resumed. */
@@ -91,6 +95,8 @@ export const commands = {
   assets_list: { method: "GET", path: "/api/assets", reads: "assets", changes: [] },
   /** One stored picture with its whole recipe. */
   assets_get: { method: "GET", path: "/api/assets/{id}", reads: "assets", changes: [] },
+  /** What a stored picture or clip was made from, and what was made from it. */
+  assets_relatives: { method: "GET", path: "/api/assets/{id}/relatives", reads: "assets", changes: [] },
   /** Moves pictures to the trash. */
   assets_trash: { method: "POST", path: "/api/assets/trash", reads: null, changes: ["assets", "sessions", "cleanup"] },
   /** Takes pictures out of the trash. */
@@ -146,6 +152,8 @@ export interface CommandTypes {
   jobs_move: { input: types.MoveJob; output: types.Job };
   jobs_set_priority: { input: types.SetPriority; output: types.Job };
   jobs_remove: { input: types.JobRef; output: types.JobCount };
+  clips_animate: { input: types.AnimatePictures; output: types.Submitted };
+  clips_make_full: { input: types.Drafts; output: types.Submitted };
   queue_status: { input: types.NoInput; output: types.QueueStatus };
   queue_pause: { input: types.NoInput; output: types.QueueStatus };
   queue_resume: { input: types.NoInput; output: types.QueueStatus };
@@ -165,6 +173,7 @@ export interface CommandTypes {
   batches_contact_sheet: { input: types.BatchRef; output: types.ContactSheet };
   assets_list: { input: types.AssetQuery; output: types.AssetPage };
   assets_get: { input: types.AssetRef; output: types.Asset };
+  assets_relatives: { input: types.AssetRef; output: types.Relatives };
   assets_trash: { input: types.AssetIds; output: types.AssetCount };
   assets_restore: { input: types.AssetIds; output: types.AssetCount };
   assets_purge: { input: types.AssetIds; output: types.AssetCount };

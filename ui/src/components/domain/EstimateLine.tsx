@@ -46,25 +46,30 @@ function Part({
 
 export function EstimateLine({
   estimate,
+  hasTime = true,
   className,
 }: {
   estimate: Estimate | null | undefined;
+  /** Whether the time is said here, and not beside it. */
+  hasTime?: boolean;
   className?: string;
 }) {
   return (
     <div className={cx('text-ink-2 tnum flex flex-wrap items-center gap-x-3 text-xs', className)}>
       {estimate && (
         <>
-          <Part
-            icon={Clock}
-            about={
-              estimate.seconds === null
-                ? 'The first run on this machine will tell.'
-                : `From ${plural(estimate.runs, 'earlier run')} on this machine`
-            }
-          >
-            {describeTime(estimate)}
-          </Part>
+          {hasTime && (
+            <Part
+              icon={Clock}
+              about={
+                estimate.seconds === null
+                  ? 'The first run on this machine will tell.'
+                  : `From ${plural(estimate.runs, 'earlier run')} on this machine`
+              }
+            >
+              {describeTime(estimate)}
+            </Part>
+          )}
           <Part
             icon={MemoryStick}
             about={`Memory: ${formatBytesOf(estimate.memory_needed, estimate.memory_available)} at the peak`}

@@ -5,6 +5,7 @@ import type { Job } from '@/api/types';
 import { ProgressBar } from '@/components/ui/Feedback';
 import { cx } from '@/lib/cx';
 import { formatDuration } from '@/lib/format';
+import { useMediaQuery } from '@/lib/hooks';
 import { describeProgress } from './job-text';
 
 export function JobProgress({
@@ -40,13 +41,14 @@ export function JobProgress({
   );
 }
 
-/** The latest preview picture of a running job, or nothing yet. */
+/** The latest preview of a running job, or nothing yet. A clip's moves, unless nothing should. */
 export function JobPreview({ job, className }: { job: Job; className?: string }) {
   const progress = useProgress(job.id, job.progress);
+  const isCalm = useMediaQuery('(prefers-reduced-motion: reduce)');
   if (!progress?.preview) return null;
   return (
     <img
-      src={previewUrl(job.id, progress.preview)}
+      src={previewUrl(job.id, progress.preview, Boolean(job.plan.video) && !isCalm)}
       alt="Preview so far"
       className={className}
       draggable={false}

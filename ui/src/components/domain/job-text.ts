@@ -1,5 +1,5 @@
 // States, stages and reasons in words.
-import type { Code, Fix, Job, JobState, Progress, Stage, WaitReason } from '@/api/types';
+import type { Code, Fix, Job, JobState, Progress, Stage, StagePart, WaitReason } from '@/api/types';
 import { formatBytes, formatCount } from '@/lib/format';
 
 export const STATE_LABEL: Record<JobState, string> = {
@@ -28,10 +28,20 @@ export const STAGE_LABEL: Record<Stage, string> = {
   saving: 'Saving',
 };
 
-/** `Painting · step 3 of 8`. */
+/** What the two networks of a model do that shares the steps out. */
+const PART_LABEL: Record<StagePart, Partial<Record<Stage, string>>> = {
+  high_noise: { loading: 'Loading the network for motion', generating: 'Motion and large forms' },
+  low_noise: { loading: 'Loading the network for detail', generating: 'Detail' },
+};
+
+/** `Painting · step 3 of 8`, `Reading the model · 40 %`. */
 export function describeProgress(progress: Progress | null): string {
   if (!progress) return 'Starting';
-  const stage = STAGE_LABEL[progress.stage];
+  const part = progress.part ? PART_LABEL[progress.part][progress.stage] : undefined;
+  const stage = part ?? STAGE_LABEL[progress.stage];
+  if (progress.stage === 'loading' && progress.steps === 100) {
+    return `${stage} · ${progress.step} %`;
+  }
   return progress.steps > 1 ? `${stage} · step ${progress.step} of ${progress.steps}` : stage;
 }
 

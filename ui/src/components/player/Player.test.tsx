@@ -89,6 +89,15 @@ describe('the player', () => {
     expect(at()).toHaveAttribute('aria-valuetext', 'Frame 80 of 80, 0:04.93');
   });
 
+  it('goes slower and faster by key, as far as there are speeds', () => {
+    const { press } = setup();
+    press('<');
+    expect(video().playbackRate).toBe(0.5);
+    for (let times = 0; times < 9; times += 1) press('>');
+    expect(video().playbackRate).toBe(2);
+    expect(screen.getByRole('combobox', { name: 'Speed' })).toHaveTextContent('2×');
+  });
+
   it('scrubs with the arrows of its slider', async () => {
     setup();
     act(() => at().focus());

@@ -197,6 +197,12 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
       case 'End':
         show(last);
         break;
+      case '<':
+      case '>': {
+        const at = SPEEDS.indexOf(speed) + (event.key === '>' ? 1 : -1);
+        setSpeed(SPEEDS[at] ?? speed);
+        break;
+      }
       case 'l':
         loopStore.set((now) => !now);
         break;
@@ -283,8 +289,14 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
               className="border-lamp bg-panel block size-4 rounded-full border-2 shadow-sm"
             />
           </Slider.Root>
-          <div className="flex flex-wrap items-center gap-1">
-            <IconButton size="sm" label="To the first frame" onClick={() => show(0)}>
+          <div className="flex flex-wrap items-center gap-1 max-sm:gap-0">
+            <IconButton
+              size="sm"
+              label="To the first frame"
+              chord="home"
+              className="max-sm:hidden"
+              onClick={() => show(0)}
+            >
               <ChevronFirst size={18} aria-hidden="true" />
             </IconButton>
             <IconButton
@@ -314,7 +326,9 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
             </IconButton>
             <span className="text-ink-2 tnum px-1.5 text-sm whitespace-nowrap">
               {formatTime(seconds)}{' '}
-              <span className="text-ink-3">/ {formatTime(frames / perSecond(rate))}</span>
+              <span className="text-ink-3 max-sm:hidden">
+                / {formatTime(frames / perSecond(rate))}
+              </span>
             </span>
             <span className="text-ink-3 tnum text-sm whitespace-nowrap max-sm:hidden">
               frame {formatCount(frame + 1)} of {formatCount(frames)}
@@ -322,7 +336,7 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
             <div className="flex-1" />
             <Select<Speed>
               aria-label="Speed"
-              className="w-[4.75rem] !h-8 !text-sm"
+              className="w-[4.75rem] !h-8 !text-sm max-sm:w-16 max-sm:!px-2"
               value={speed}
               options={SPEEDS.map((value): Option<Speed> => ({ value, label: `${value}×` }))}
               onValue={setSpeed}

@@ -2,8 +2,6 @@
 import { useState } from 'react';
 
 import type { VideoRule } from '@/api/types';
-import { Field } from '@/components/ui/Field';
-import { NumberInput } from '@/components/ui/NumberInput';
 import { Segmented } from '@/components/ui/Segmented';
 import { SliderField } from '@/components/ui/Slider';
 import { SwitchRow } from '@/components/ui/Switch';
@@ -135,24 +133,68 @@ export function ClipFields({ draft, model, staged, onChange, ...about }: ClipFie
           {...messagesOf(about, 'video.cfg_2')}
         />
       )}
-      {rule.experts && (
-        <Field
-          label="Share of the low-noise network"
-          hint="0 to 1: how much of the steps the second network takes."
+      {rule.experts && <HandOver {...about} draft={draft} model={model} onChange={onChange} />}
+    </div>
+  );
+}
+
+/** The share of the steps that the second network takes where a share is asked for. */
+const LOW_SHARE = 0.6;
+/** The noise level at which it takes over where a level is asked for. */
+const BOUNDARY = 0.9;
+
+type HandOverRule = 'model' | 'share' | 'noise';
+
+/** When the network for motion hands over to the one for detail. */
+function HandOver({ draft, onChange, ...about }: RequestFieldsProps) {
+  const { video } = draft;
+  const rule: HandOverRule =
+    video.boundary !== null ? 'noise' : video.low_share !== null ? 'share' : 'model';
+  const change = (next: Partial<DraftVideo>) => onChange({ video: { ...video, ...next } });
+  return (
+    <div className="flex flex-col gap-1.5">
+      <span className="text-ink-2 text-sm font-medium">The low-noise network takes over</span>
+      <Segmented<HandOverRule>
+        label="The low-noise network takes over"
+        className="self-start"
+        value={rule}
+        options={[
+          { value: 'model', label: 'By the model' },
+          { value: 'share', label: 'By share' },
+          { value: 'noise', label: 'By noise' },
+        ]}
+        onValue={(next) =>
+          change({
+            low_share: next === 'share' ? LOW_SHARE : null,
+            boundary: next === 'noise' ? BOUNDARY : null,
+          })
+        }
+      />
+      {rule === 'share' && (
+        <SliderField
+          label="Low-noise share"
+          value={video.low_share}
+          fallback={LOW_SHARE}
+          min={0}
+          max={1}
+          step={0.05}
+          hint={`${Math.round((video.low_share ?? LOW_SHARE) * 100)} % of the steps go to detail.`}
+          onValue={(low_share) => change({ low_share: low_share ?? LOW_SHARE })}
           {...messagesOf(about, 'video.low_share')}
-        >
-          {(attributes) => (
-            <NumberInput
-              {...attributes}
-              value={video.low_share}
-              placeholder="As the model says"
-              min={0}
-              max={1}
-              step={0.05}
-              onValue={(low_share) => change({ low_share })}
-            />
-          )}
-        </Field>
+        />
+      )}
+      {rule === 'noise' && (
+        <SliderField
+          label="Boundary"
+          value={video.boundary}
+          fallback={BOUNDARY}
+          min={0}
+          max={1}
+          step={0.005}
+          hint="The share of noise below which it works on detail."
+          onValue={(boundary) => change({ boundary: boundary ?? BOUNDARY })}
+          {...messagesOf(about, 'video.boundary')}
+        />
       )}
     </div>
   );

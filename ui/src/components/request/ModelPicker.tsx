@@ -34,15 +34,26 @@ interface ModelPickerProps extends FieldMessages {
   /** Null: the default model. */
   value: string | null;
   onValue(value: string): void;
+  label?: string;
+  /** Which models there are to choose from. */
+  isOffered?(model: Model): boolean;
 }
 
-export function ModelPicker({ value, onValue, ...messages }: ModelPickerProps) {
+const anyModel = () => true;
+
+export function ModelPicker({
+  value,
+  onValue,
+  label = 'Model',
+  isOffered = anyModel,
+  ...messages
+}: ModelPickerProps) {
   const { data, isPending } = useModels();
   const [isOpen, setOpen] = useState(false);
   const [search, setSearch] = useState('');
   const [active, setActive] = useState(0);
   const listId = useId();
-  const models = data?.models ?? [];
+  const models = (data?.models ?? []).filter(isOffered);
   const chosen = models.find((model) => model.id === (value ?? data?.default)) ?? models[0];
   const found = models.filter((model) => matchesModel(model, search));
 
@@ -53,7 +64,7 @@ export function ModelPicker({ value, onValue, ...messages }: ModelPickerProps) {
   };
 
   return (
-    <Field label="Model" {...messages}>
+    <Field label={label} {...messages}>
       {(attributes) => (
         <Popover.Root
           open={isOpen}

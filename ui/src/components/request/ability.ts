@@ -15,6 +15,12 @@ export const takesImage = ({ modes }: Capabilities): boolean =>
 export const needsImage = (capabilities: Capabilities): boolean =>
   takesImage(capabilities) && !capabilities.modes.some((mode) => FROM_WORDS.includes(mode));
 
+/** Whether it makes clips at all. */
+export const makesClips = ({ modes }: Capabilities): boolean => modes.some(isVideo);
+
+/** Whether it makes clips that begin with a picture. */
+export const animates = ({ modes }: Capabilities): boolean => modes.includes('image_to_video');
+
 /** Whether a request may name it. */
 export const isUsable = (model: Model): boolean => model.is_installed && model.fault === null;
 
@@ -28,7 +34,9 @@ export function modeOf(
   return wanted.find((mode) => modes.includes(mode));
 }
 
-const isVideo = (mode: Mode | undefined) => mode === 'text_to_video' || mode === 'image_to_video';
+function isVideo(mode: Mode | undefined): boolean {
+  return mode === 'text_to_video' || mode === 'image_to_video';
+}
 
 /** Whether what it makes moves. Without a picture that the model needs, what it would make with it. */
 export function makesClip(capabilities: Capabilities, draft: Draft): boolean {
@@ -72,7 +80,8 @@ export function fitDraft(draft: Draft, capabilities: Capabilities): Draft {
           fps: video.fps,
           end_image: rule.end_image && image !== null ? video.end_image : null,
           cfg_2: rule.experts ? video.cfg_2 : null,
-          low_share: rule.experts ? video.low_share : null,
+          low_share: rule.experts && video.boundary === null ? video.low_share : null,
+          boundary: rule.experts ? video.boundary : null,
           shift: rule.shift ? video.shift : null,
           sound: rule.sound ? video.sound : null,
         }

@@ -20,7 +20,7 @@ const VARIANTS: Record<Variant, string> = {
   primary:
     'bg-lamp text-on-lamp font-semibold hover:bg-lamp-hover disabled:bg-raised disabled:text-ink-3 aria-disabled:bg-raised aria-disabled:text-ink-3',
   secondary:
-    'bg-raised text-ink border border-line hover:bg-hover disabled:text-ink-3 disabled:hover:bg-raised',
+    'bg-raised text-ink border border-line hover:bg-hover disabled:text-ink-3 disabled:hover:bg-raised aria-disabled:text-ink-3 aria-disabled:hover:bg-raised',
   ghost:
     'text-ink-2 hover:bg-hover hover:text-ink disabled:text-ink-3 disabled:hover:bg-transparent',
   danger: 'bg-bad-fill text-white font-semibold hover:brightness-110 disabled:opacity-60',

@@ -1,6 +1,6 @@
 // A list that was run, row by row: what was asked, where it stands, what came of it.
 import { useVirtualizer } from '@tanstack/react-virtual';
-import { RotateCw } from 'lucide-react';
+import { Clapperboard, RotateCw, Sparkles } from 'lucide-react';
 import { useEffect, useRef } from 'react';
 
 import { useCommand } from '@/api/client';
@@ -18,6 +18,7 @@ import { JobTile } from '@/components/domain/JobTile';
 import { toastError } from '@/components/toast';
 import { IconButton } from '@/components/ui/Button';
 import { Badge, Skeleton } from '@/components/ui/Feedback';
+import { useClips } from '@/components/use-clips';
 import { cx } from '@/lib/cx';
 import { formatDuration } from '@/lib/format';
 
@@ -136,7 +137,9 @@ function Row({
   onJob(): void;
 }) {
   const retry = useCommand('jobs_retry');
+  const clips = useClips();
   const { plan, failure } = job;
+  const asset = job.assets[0];
   const seconds = workSeconds(job);
   const cells = [
     <span className="text-ink-3 tnum text-xs">{number}</span>,
@@ -173,6 +176,24 @@ function Row({
           )}
         >
           {label === 'File' ? <bdi>{cells[at]}</bdi> : cells[at]}
+          {label === 'State' && asset && plan.draft && (
+            <IconButton
+              size="sm"
+              label={`Make row ${number} full`}
+              onClick={() => clips.makeFull([asset])}
+            >
+              <Sparkles size={14} aria-hidden="true" />
+            </IconButton>
+          )}
+          {label === 'State' && asset && !plan.video && clips.canAnimate && (
+            <IconButton
+              size="sm"
+              label={`Make row ${number} move`}
+              onClick={() => clips.animate([`asset:${asset}`])}
+            >
+              <Clapperboard size={14} aria-hidden="true" />
+            </IconButton>
+          )}
           {label === 'State' && failure && (
             <IconButton
               size="sm"

@@ -25,6 +25,7 @@ import { useDebounced, useLatest } from '@/lib/hooks';
 import { matchesChord } from '@/lib/keys';
 import { useStore } from '@/lib/store';
 import { ComposeAside } from './ComposeAside';
+import { AddPictures, RowPictures } from './RowPictures';
 import type { EditorHandle } from './ListEditor';
 import { ProblemList, RowsTable } from './RowsTable';
 
@@ -60,9 +61,13 @@ function useInput(): BulkInput | null {
             text: draft.text,
             name: draft.name || null,
             combine: draft.combine,
-            defaults: draftRequest(
-              model ? fitDraft(draft.defaults, model.capabilities) : draft.defaults,
-            ) as RequestInput,
+            defaults: {
+              ...(draftRequest(
+                model ? fitDraft(draft.defaults, model.capabilities) : draft.defaults,
+              ) as RequestInput),
+              ...(draft.isDraft ? { draft: true } : {}),
+            },
+            ...(Object.keys(draft.pictures).length ? { pictures: draft.pictures } : {}),
             rows_limit: 2000,
           }
         : null,
@@ -159,6 +164,7 @@ export function Compose() {
               event.target.value = '';
             }}
           />
+          <AddPictures />
           <Button
             size="sm"
             icon={<FolderOpen size={15} aria-hidden="true" />}
@@ -177,6 +183,7 @@ export function Compose() {
           )}
         </div>
 
+        <RowPictures />
         <div className="border-line bg-field min-h-0 flex-[3] border-y max-lg:h-72 max-lg:flex-none">
           <Suspense fallback={<Skeleton className="size-full" />}>
             <ListEditor

@@ -20,6 +20,7 @@ import {
 } from '@/components/request/RequestFields';
 import { EmptyState, Skeleton } from '@/components/ui/Feedback';
 import { Segmented } from '@/components/ui/Segmented';
+import { SwitchRow } from '@/components/ui/Switch';
 import { bulkStore, updateBulk } from '@/lib/bulk-draft';
 import { formatWhen } from '@/lib/format';
 import { useStore } from '@/lib/store';
@@ -53,7 +54,7 @@ export function ComposeAside() {
 }
 
 function Defaults() {
-  const { defaults } = useStore(bulkStore);
+  const { defaults, isDraft } = useStore(bulkStore);
   const { data: settings } = useSettings();
   const model = useModel(defaults.model ?? settings?.default_model);
   const change = (next: Partial<typeof defaults>) =>
@@ -74,6 +75,12 @@ function Defaults() {
       <p className="text-ink-3 text-xs">
         What a row gets where its cell is empty or has no column.
       </p>
+      <SwitchRow
+        label="Drafts first"
+        hint="Small and fast tries. Make the good ones full in the gallery."
+        isOn={isDraft}
+        onChange={(isOn) => updateBulk({ isDraft: isOn })}
+      />
       <ModelPicker value={defaults.model} onValue={(next) => change({ model: next })} />
       <SizeField {...fields} />
       <ClipFields {...fields} staged={null} />

@@ -2,6 +2,7 @@
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { useRef } from 'react';
 
+import { pictureUrl } from '@/api/media';
 import type { BulkCheck, BulkRow, Problem } from '@/api/types';
 import { cx } from '@/lib/cx';
 import { formatCount } from '@/lib/format';
@@ -12,6 +13,7 @@ type Column = { key: keyof BulkRow['request']; label: string; isNumber?: boolean
 
 const COLUMNS: Column[] = [
   { key: 'negative_prompt', label: 'Negative' },
+  { key: 'image', label: 'Picture' },
   { key: 'model', label: 'Model' },
   { key: 'width', label: 'Width', isNumber: true },
   { key: 'height', label: 'Height', isNumber: true },
@@ -133,7 +135,15 @@ export function RowsTable({ check, onJump }: { check: BulkCheck; onJump(line: nu
                       isBad(key) && 'text-bad font-semibold',
                     )}
                   >
-                    {String(row.request[key] ?? '')}
+                    {key === 'image' && row.request.image ? (
+                      <img
+                        src={pictureUrl(row.request.image)}
+                        alt="What it starts from"
+                        className="bg-canvas my-0.5 size-7 rounded-sm object-cover"
+                      />
+                    ) : (
+                      String(row.request[key] ?? '')
+                    )}
                   </span>
                 ))}
                 <span role="cell" className="tnum text-ink-2 px-3 text-right">

@@ -7,7 +7,7 @@ import type { MockBackend } from '#dev/mock/backend';
 import { resetBackend } from '#dev/mock/host';
 import { renderPage } from '#dev/render';
 import type { BulkInput, Problem } from '@/api/types';
-import { bulkStore, isListFile, updateBulk } from '@/lib/bulk-draft';
+import { bulkStore, emptyBulk, isListFile, updateBulk } from '@/lib/bulk-draft';
 import { emptyDraft } from '@/lib/draft';
 import { Compose } from './Compose';
 import { toDiagnostics } from './ListEditor';
@@ -16,7 +16,7 @@ import { problemsByLine, usedColumns } from './RowsTable';
 let backend: MockBackend;
 beforeEach(() => {
   backend = resetBackend();
-  bulkStore.set({ text: '', name: '', combine: 'product', defaults: emptyDraft });
+  bulkStore.set(emptyBulk);
 });
 const sent = () =>
   backend.calls.filter(({ name }) => name === 'bulk_submit').map(({ input }) => input as BulkInput);
@@ -50,6 +50,38 @@ describe('writing a list', () => {
     await waitFor(() => {
       const checks = backend.calls.filter(({ name }) => name === 'bulk_check');
       expect(checks.at(-1)?.input).toMatchObject({ text: 'a hill', defaults: { steps: 4 } });
+    });
+  });
+});
+
+describe('pictures of the rows', () => {
+  it('write a list of their own, and go with it', async () => {
+    const user = userEvent.setup();
+    renderPage(<Compose />);
+    await user.upload(await screen.findByLabelText('Pictures of the rows: files'), [
+      new File(['a'], 'fox.png', { type: 'image/png' }),
+      new File(['b'], 'a "wise" owl, old.png', { type: 'image/png' }),
+    ]);
+    await waitFor(() =>
+      expect(bulkStore.get().text).toBe('image,prompt\nfox.png,\n"a ""wise"" owl, old.png",\n'),
+    );
+    await waitFor(() => {
+      const checks = backend.calls.filter(({ name }) => name === 'bulk_check');
+      const { pictures } = checks.at(-1)?.input as BulkInput;
+      expect(Object.keys(pictures!)).toEqual(['fox.png', 'a "wise" owl, old.png']);
+    });
+    await user.click(screen.getByRole('button', { name: 'Forget fox.png' }));
+    expect(Object.keys(bulkStore.get().pictures)).toEqual(['a "wise" owl, old.png']);
+  });
+
+  it('and rows of any list are drafts where that is wanted', async () => {
+    const user = userEvent.setup();
+    renderPage(<Compose />);
+    act(() => updateBulk({ text: 'a hill' }));
+    await user.click(await screen.findByRole('switch', { name: /Drafts first/ }));
+    await waitFor(() => {
+      const checks = backend.calls.filter(({ name }) => name === 'bulk_check');
+      expect(checks.at(-1)?.input).toMatchObject({ defaults: { draft: true } });
     });
   });
 });

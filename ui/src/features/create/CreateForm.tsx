@@ -2,12 +2,14 @@
 import { Sparkle } from 'lucide-react';
 import { useEffect, useRef } from 'react';
 
-import { useSessions } from '@/api/queries';
+import { useModel, useSettings } from '@/api/queries';
 import { EstimateLine } from '@/components/domain/EstimateLine';
 import { makesClip, usualFormat } from '@/components/request/ability';
 import { ClipFields, ShiftField } from '@/components/request/ClipFields';
 import { LoraField } from '@/components/request/LoraField';
 import { ModelPicker } from '@/components/request/ModelPicker';
+import { PromptField } from '@/components/request/PromptField';
+import { PromptPreview } from '@/components/request/PromptPreview';
 import {
   AdvancedFields,
   CopiesField,
@@ -19,22 +21,29 @@ import {
   SizeField,
   StepsField,
 } from '@/components/request/RequestFields';
+import { SessionField } from '@/components/request/SessionField';
 import { SourceFields } from '@/components/request/SourceFields';
+import { useRequestForm } from '@/components/request/use-request-form';
+import { stagedStore } from '@/components/stage/staged';
 import { Button } from '@/components/ui/Button';
 import { Skeleton } from '@/components/ui/Feedback';
-import { Field, Messages } from '@/components/ui/Field';
+import { Messages } from '@/components/ui/Field';
 import { Keys } from '@/components/ui/Keys';
-import { Select } from '@/components/ui/Select';
+import { draftStore } from '@/lib/draft';
+import { followedStore } from '@/lib/followed';
 import { useLatest } from '@/lib/hooks';
 import { matchesChord } from '@/lib/keys';
 import { useStore } from '@/lib/store';
-import { PromptField } from './PromptField';
-import { PromptPreview } from './PromptPreview';
-import { stagedStore } from './staged';
-import { useCreateForm } from './use-create-form';
 
 export function CreateForm() {
-  const form = useCreateForm();
+  const { data: settings } = useSettings();
+  const chosen = useStore(draftStore).model;
+  const form = useRequestForm({
+    store: draftStore,
+    model: useModel(chosen ?? settings?.default_model),
+    beginning: 'Write a prompt to begin.',
+    onQueued: (batch) => followedStore.set({ batch, job: null }),
+  });
   const { draft, model, change } = form;
   const prompt = useRef<HTMLTextAreaElement>(null);
   const staged = useStore(stagedStore);
@@ -152,36 +161,5 @@ export function CreateForm() {
         </Button>
       </div>
     </form>
-  );
-}
-
-function SessionField({
-  value,
-  onValue,
-}: {
-  value: string | null;
-  onValue(value: string | null): void;
-}) {
-  const { data } = useSessions();
-  return (
-    <Field
-      label="Session"
-      hint="Pictures that belong together. A new one is named after its prompt."
-    >
-      {(attributes) => (
-        <Select
-          {...attributes}
-          value={value ?? ''}
-          options={[
-            { value: '', label: 'New session' },
-            ...(data?.items ?? []).map((session) => ({
-              value: session.id,
-              label: session.title || 'Untitled',
-            })),
-          ]}
-          onValue={(session) => onValue(session || null)}
-        />
-      )}
-    </Field>
   );
 }

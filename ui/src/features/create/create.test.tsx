@@ -9,8 +9,9 @@ import { renderPage } from '#dev/render';
 import { settingsOf } from '@/api/settings-of';
 import type { Job, Plan, RequestInput } from '@/api/types';
 import { draftStore, emptyDraft } from '@/lib/draft';
-import CreatePage, { pickJob } from './CreatePage';
-import { followedStore } from './followed';
+import { followedStore } from '@/lib/followed';
+import { pickJob } from '@/components/stage/StudioPage';
+import CreatePage from './CreatePage';
 
 let backend: MockBackend;
 const submitted = () =>

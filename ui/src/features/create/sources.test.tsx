@@ -8,8 +8,8 @@ import { resetBackend } from '#dev/mock/host';
 import { renderPage } from '#dev/render';
 import type { RequestInput } from '@/api/types';
 import { draftStore, emptyDraft, emptyVideo, updateDraft } from '@/lib/draft';
+import { followedStore } from '@/lib/followed';
 import CreatePage from './CreatePage';
-import { followedStore } from './followed';
 
 // Whole pages are drawn and typed into; a busy machine takes its time.
 vi.setConfig({ testTimeout: 90_000 });
@@ -217,10 +217,10 @@ describe('a clip', () => {
     await user.click(within(clip).getByRole('radio', { name: 'Seconds' }));
     expect(draftStore.get().video).toMatchObject({ frames: null, seconds: 2.56 });
     await user.type(within(clip).getByRole('textbox', { name: 'Frames/s' }), '24');
-    await user.type(
-      within(clip).getByRole('textbox', { name: 'Share of the low-noise network' }),
-      '0.6',
-    );
+    await user.click(within(clip).getByRole('radio', { name: 'By noise' }));
+    expect(within(clip).getByRole('slider', { name: 'Boundary' })).toBeInTheDocument();
+    await user.click(within(clip).getByRole('radio', { name: 'By share' }));
+    expect(within(clip).getByText('60 % of the steps go to detail.')).toBeInTheDocument();
     expect(within(clip).getByRole('slider', { name: 'Guidance, low noise' })).toBeInTheDocument();
     // Guidance is on without a negative prompt.
     expect(screen.getByRole('slider', { name: 'Guidance scale' })).toBeInTheDocument();

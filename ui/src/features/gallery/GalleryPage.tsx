@@ -32,15 +32,16 @@ import { Confirm } from '@/components/ui/Dialog';
 import { EmptyState, ErrorNotice, Skeleton } from '@/components/ui/Feedback';
 import { TextInput } from '@/components/ui/Field';
 import { Segmented } from '@/components/ui/Segmented';
+import { useClips } from '@/components/use-clips';
 import { useTrash } from '@/components/use-trash';
 import { VirtualGrid, type GridHandle } from '@/components/VirtualGrid';
 import { plural } from '@/lib/format';
 import { useDebounced, useLatest } from '@/lib/hooks';
 import { useOverlay } from '@/lib/overlay';
-import { gridSizeStore } from '@/lib/preferences';
+import { gridSizeStore, singleKeysStore } from '@/lib/preferences';
 import { useStore } from '@/lib/store';
 import { ModelFilter, SessionFilter } from './filters';
-import { Picture } from './Picture';
+import { Picture, type TileAct } from './Picture';
 import { SelectionBar } from './SelectionBar';
 import { moveByKey, noSelection, selectRange, toggle, type Selection } from './selection';
 
@@ -72,6 +73,11 @@ function useFilter() {
     [setParams],
   );
   return { filter, set };
+}
+
+/** Whether a letter is a shortcut of its own. */
+function isPlainKey(event: KeyboardEvent): boolean {
+  return !event.ctrlKey && !event.metaKey && !event.altKey && singleKeysStore.get();
 }
 
 export default function GalleryPage() {
@@ -109,6 +115,7 @@ export default function GalleryPage() {
   const purge = useCommand('assets_purge');
   const [isPurging, setPurging] = useState(false);
   const { openAsset } = useOverlay();
+  const clips = useClips();
 
   const ids = [...selection.ids];
   const count = ids.length;
@@ -133,6 +140,33 @@ export default function GalleryPage() {
     else if (meant.length) setPurging(true);
   };
 
+  const actOf = (asset: Asset): TileAct | null => {
+    if (isTrash) return null;
+    if (asset.recipe.plan.draft) return 'full';
+    return asset.kind === 'image' && clips.canAnimate ? 'animate' : null;
+  };
+  /** Those of some results that this can be done with. */
+  const able = (among: string[], act: TileAct): string[] => {
+    const wanted = new Set(among);
+    const found: string[] = [];
+    for (let at = 0; at < list.total && found.length < wanted.size; at += 1) {
+      const asset = list.at(at);
+      if (asset && wanted.has(asset.id) && actOf(asset) === act) found.push(asset.id);
+    }
+    return found;
+  };
+  const animate = (among: string[]) => {
+    const found = able(among, 'animate');
+    if (found.length) clips.animate(found.map((id) => `asset:${id}`));
+  };
+  const makeFull = (among: string[]) => {
+    const found = able(among, 'full');
+    if (found.length) clips.makeFull(found);
+  };
+  const onAct = useLatest((asset: Asset) =>
+    actOf(asset) === 'full' ? makeFull([asset.id]) : animate([asset.id]),
+  );
+
   const onKeyDown = (event: KeyboardEvent) => {
     const columns = grid.current?.columns ?? 1;
     const next = moveByKey(event.key, selection.active, columns, list.total, columns * 4);
@@ -156,6 +190,10 @@ export default function GalleryPage() {
     } else if (event.key === 'Delete' || event.key === 'Backspace') {
       event.preventDefault();
       remove();
+    } else if ((event.key === 'v' || event.key === 'd') && isPlainKey(event)) {
+      event.preventDefault();
+      if (event.key === 'v') animate(meant);
+      else makeFull(meant);
     } else if (event.key === 'Escape' && count) {
       event.preventDefault();
       clear();
@@ -339,6 +377,8 @@ export default function GalleryPage() {
                   isActive={index === selection.active}
                   isSelected={selection.ids.has(asset.id)}
                   hasSelection={count > 0}
+                  act={actOf(asset)}
+                  onAct={onAct}
                   onPick={onPick}
                 />
               );
@@ -351,6 +391,10 @@ export default function GalleryPage() {
         <SelectionBar
           count={count}
           isTrash={isTrash}
+          movable={able(ids, 'animate').length}
+          drafts={able(ids, 'full').length}
+          onAnimate={() => animate(ids)}
+          onMakeFull={() => makeFull(ids)}
           onRestore={() =>
             restore.mutate(
               { ids },

@@ -1,5 +1,5 @@
 // One picture or clip of the grid: its thumbnail, its mark; on hover its prompt, and a clip plays.
-import { Check, Clapperboard, Volume2 } from 'lucide-react';
+import { Check, Clapperboard, Sparkles, Volume2 } from 'lucide-react';
 import { memo, useState, type MouseEvent } from 'react';
 
 import { assetUrl, thumbnailUrl } from '@/api/media';
@@ -7,6 +7,9 @@ import type { Asset } from '@/api/types';
 import { HoverClip } from '@/components/player/HoverClip';
 import { formatLength, spellLength } from '@/components/player/time';
 import { cx } from '@/lib/cx';
+
+/** A picture begins to move, a draft is made full. */
+export type TileAct = 'animate' | 'full';
 
 export const Picture = memo(function Picture({
   asset,
@@ -16,6 +19,8 @@ export const Picture = memo(function Picture({
   isActive,
   isSelected,
   hasSelection,
+  act,
+  onAct,
   onPick,
 }: {
   asset: Asset;
@@ -25,6 +30,9 @@ export const Picture = memo(function Picture({
   isActive: boolean;
   isSelected: boolean;
   hasSelection: boolean;
+  /** What else the mouse can do with it. */
+  act: TileAct | null;
+  onAct(asset: Asset): void;
   onPick(event: MouseEvent, asset: Asset, index: number, isMark: boolean): void;
 }) {
   const { clip } = asset;
@@ -38,7 +46,7 @@ export const Picture = memo(function Picture({
       id={`picture-${asset.id}`}
       role="option"
       aria-selected={isSelected}
-      aria-label={clip ? `Video, ${spellLength(seconds)}: ${prompt}` : prompt}
+      aria-label={`${asset.recipe.plan.draft ? 'Draft. ' : ''}${clip ? `Video, ${spellLength(seconds)}: ${prompt}` : prompt}`}
       aria-setsize={total}
       aria-posinset={index + 1}
       onClick={(event) => onPick(event, asset, index, false)}
@@ -64,7 +72,7 @@ export const Picture = memo(function Picture({
         aria-hidden="true"
         className="pointer-events-none absolute inset-x-0 bottom-0 bg-linear-to-t from-black/75 to-transparent px-2 pt-8 pb-1.5 text-xs text-white opacity-0 transition-opacity group-hover:opacity-100"
       >
-        <span className="clamp-2">{prompt}</span>
+        <span className={cx('clamp-2', act && 'pr-8')}>{prompt}</span>
       </span>
       {clip && (
         <span
@@ -75,8 +83,29 @@ export const Picture = memo(function Picture({
           {formatLength(seconds)}
         </span>
       )}
+      {asset.recipe.plan.draft && (
+        <span
+          aria-hidden="true"
+          className="pointer-events-none absolute bottom-1.5 left-1.5 rounded-sm bg-black/65 px-1.5 py-0.5 text-xs text-white transition-opacity group-hover:opacity-0"
+        >
+          Draft
+        </span>
+      )}
+      {act && (
+        // For the mouse only; the keyboard has v and d.
+        <span
+          aria-hidden="true"
+          title={act === 'full' ? 'Make the draft full (d)' : 'Make it move: a draft, at once (v)'}
+          onClick={(event) => {
+            event.stopPropagation();
+            onAct(asset);
+          }}
+          className="hover:bg-lamp hover:text-on-lamp absolute right-1.5 bottom-1.5 grid size-7 place-items-center rounded-full bg-black/60 text-white opacity-0 transition-opacity group-hover:opacity-100"
+        >
+          {act === 'full' ? <Sparkles size={15} /> : <Clapperboard size={15} />}
+        </span>
+      )}
       {/* For the mouse only; the keyboard selects with Space. */}
-      {}
       <span
         aria-hidden="true"
         onClick={(event) => {

@@ -1,5 +1,5 @@
 // What can be done with the pictures that are selected.
-import { Download, Trash2, Undo2 } from 'lucide-react';
+import { Clapperboard, Download, Sparkles, Trash2, Undo2 } from 'lucide-react';
 
 import { Button } from '@/components/ui/Button';
 import { plural } from '@/lib/format';
@@ -7,6 +7,10 @@ import { plural } from '@/lib/format';
 export function SelectionBar({
   count,
   isTrash,
+  movable,
+  drafts,
+  onAnimate,
+  onMakeFull,
   onRestore,
   onDownload,
   onRemove,
@@ -14,6 +18,12 @@ export function SelectionBar({
 }: {
   count: number;
   isTrash: boolean;
+  /** How many of them can be set in motion. */
+  movable: number;
+  /** How many of them are drafts. */
+  drafts: number;
+  onAnimate(): void;
+  onMakeFull(): void;
   onRestore(): void;
   onDownload(): void;
   /** To the trash; from there for good. */
@@ -39,6 +49,25 @@ export function SelectionBar({
         </>
       ) : (
         <>
+          {drafts > 0 && (
+            <Button
+              size="sm"
+              variant="primary"
+              icon={<Sparkles size={15} aria-hidden="true" />}
+              onClick={onMakeFull}
+            >
+              {drafts === 1 ? 'Make the draft full' : `Make ${drafts} drafts full`}
+            </Button>
+          )}
+          {movable > 0 && (
+            <Button
+              size="sm"
+              icon={<Clapperboard size={15} aria-hidden="true" />}
+              onClick={onAnimate}
+            >
+              {movable === 1 ? 'Make it move' : `Make ${movable} move`}
+            </Button>
+          )}
           <Button size="sm" icon={<Download size={15} aria-hidden="true" />} onClick={onDownload}>
             Download
           </Button>

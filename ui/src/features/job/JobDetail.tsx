@@ -1,5 +1,5 @@
 // One job, completely, beside the page: progress, plan, timings, post-mortem, and the machine.
-import { Ban, Pause, Play, Repeat2, RotateCw, X } from 'lucide-react';
+import { Ban, Clapperboard, Pause, Play, Repeat2, RotateCw, Sparkles, X } from 'lucide-react';
 import { Dialog } from 'radix-ui';
 import type { ReactNode } from 'react';
 import { useNavigate } from 'react-router';
@@ -18,6 +18,7 @@ import { toastError } from '@/components/toast';
 import { Button, IconButton } from '@/components/ui/Button';
 import { focusContent, useFocusReturn } from '@/components/ui/Dialog';
 import { Badge, ErrorNotice, Skeleton } from '@/components/ui/Feedback';
+import { useClips } from '@/components/use-clips';
 import { loadSettings } from '@/lib/draft';
 import { formatDate } from '@/lib/format';
 import { useOverlay } from '@/lib/overlay';
@@ -38,6 +39,7 @@ export default function JobDetail({ id }: { id: string }) {
           <header className="border-line flex items-center gap-3 border-b px-5 py-3">
             <Dialog.Title className="text-lg font-semibold">Job</Dialog.Title>
             {job && <Badge tone={STATE_TONE[job.state]}>{STATE_LABEL[job.state]}</Badge>}
+            {job?.plan.draft && <Badge>Draft</Badge>}
             {job && job.deaths > 0 && <Badge tone="warn">The engine stopped under it</Badge>}
             <Dialog.Close asChild>
               <IconButton label="Close" size="sm" className="-mr-2 ml-auto">
@@ -76,6 +78,7 @@ function Detail({ job }: { job: Job }) {
   const pause = useCommand('jobs_pause');
   const resume = useCommand('jobs_resume');
   const retry = useCommand('jobs_retry');
+  const clips = useClips();
   const asset = job.assets[0];
   const isOpen = ['queued', 'paused', 'running'].includes(job.state);
   const { plan } = job;
@@ -93,7 +96,7 @@ function Detail({ job }: { job: Job }) {
       {asset ? (
         <button
           type="button"
-          aria-label="Open the picture"
+          aria-label={plan.video ? 'Open the clip' : 'Open the picture'}
           onClick={() => openAsset(asset)}
           className="picture-ground block h-64 w-full overflow-hidden rounded-lg"
         >
@@ -154,13 +157,33 @@ function Detail({ job }: { job: Job }) {
             Run again
           </Button>
         )}
+        {asset && plan.draft && (
+          <Button
+            size="sm"
+            variant="primary"
+            isBusy={clips.isMakingFull}
+            icon={<Sparkles size={14} aria-hidden="true" />}
+            onClick={() => clips.makeFull([asset])}
+          >
+            Make it full
+          </Button>
+        )}
+        {asset && !plan.video && clips.canAnimate && (
+          <Button
+            size="sm"
+            icon={<Clapperboard size={14} aria-hidden="true" />}
+            onClick={() => clips.animate([`asset:${asset}`])}
+          >
+            Make it move
+          </Button>
+        )}
         <Button
           size="sm"
           icon={<Repeat2 size={14} aria-hidden="true" />}
           onClick={() => {
-            loadSettings(settingsOf(plan));
+            const page = loadSettings(settingsOf(plan));
             close();
-            void navigate('/create');
+            void navigate(page);
           }}
         >
           Use settings
@@ -183,6 +206,11 @@ function Detail({ job }: { job: Job }) {
           <Fact label="Size">
             {plan.size.width} × {plan.size.height}
           </Fact>
+          {plan.video && (
+            <Fact label="Length">
+              {plan.video.frames} frames at {plan.video.fps} per second
+            </Fact>
+          )}
           <Fact label="Steps">{plan.steps}</Fact>
           {plan.guidance !== null && <Fact label="Guidance">{plan.guidance}</Fact>}
           {plan.true_cfg !== null && <Fact label="Negative guidance">{plan.true_cfg}</Fact>}

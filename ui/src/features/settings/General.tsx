@@ -2,10 +2,10 @@
 import { useState } from 'react';
 
 import { useCommand } from '@/api/client';
-import { useSettings } from '@/api/queries';
+import { useModels, useSettings } from '@/api/queries';
 import type { ClipFormat, ImageFormat, Settings, SettingsUpdate, Theme } from '@/api/types';
 import { ModelPicker } from '@/components/request/ModelPicker';
-import { clipFormats, pictureFormats } from '@/components/request/ability';
+import { animates, clipFormats, isUsable, pictureFormats } from '@/components/request/ability';
 import { toastError } from '@/components/toast';
 import { Button } from '@/components/ui/Button';
 import { ErrorNotice, Skeleton } from '@/components/ui/Feedback';
@@ -29,6 +29,9 @@ export function General() {
 function Form({ settings }: { settings: Settings }) {
   const update = useCommand('settings_update');
   const hasSingleKeys = useStore(singleKeysStore);
+  const { data } = useModels();
+  const animators = (data?.models ?? []).filter((model) => animates(model.capabilities));
+  const firstAnimator = animators.find(isUsable)?.id;
   const [refused, setRefused] = useState<{
     field: keyof Settings;
     message: string;
@@ -83,6 +86,15 @@ function Form({ settings }: { settings: Settings }) {
             onValue={(default_model) => save({ default_model })}
             problems={problemsOf('default_model')}
           />
+          {animators.length > 0 && (
+            <ModelPicker
+              label="Model that makes pictures move"
+              value={settings.clip_model ?? firstAnimator ?? null}
+              isOffered={(model) => animates(model.capabilities)}
+              onValue={(clip_model) => save({ clip_model })}
+              problems={problemsOf('clip_model')}
+            />
+          )}
           <div className="grid gap-4 sm:grid-cols-2">
             <SavedNumber
               label="Pictures per request"

@@ -4,8 +4,9 @@ import type { ReactNode } from 'react';
 import { toast } from 'sonner';
 
 import { useCommand } from '@/api/client';
-import { pictureUrl } from '@/api/media';
-import type { Asset, PlannedPicture, PlannedSource } from '@/api/types';
+import { pictureUrl, thumbnailUrl } from '@/api/media';
+import { useRelatives } from '@/api/queries';
+import type { Asset, ParentRole, PlannedPicture, PlannedSource } from '@/api/types';
 import { TimingsBar } from '@/components/domain/TimingsBar';
 import { formatName } from '@/components/player/kind';
 import { formatTime, perSecond } from '@/components/player/time';
@@ -47,6 +48,61 @@ function Fact({ label, copy, children }: { label: string; copy?: string; childre
   );
 }
 
+const ROLE_OF_PARENT: Record<ParentRole, string> = {
+  image: 'Begins with',
+  mask: 'Within the mask',
+  end_image: 'Ends with',
+  draft: 'Makes full',
+};
+
+const ROLE_OF_CHILD: Record<ParentRole, string> = {
+  image: 'Begins with this',
+  mask: 'Within this mask',
+  end_image: 'Ends with this',
+  draft: 'This in full',
+};
+
+/** What it was made from, and what was made from it. */
+function Lineage({ id }: { id: string }) {
+  const { data } = useRelatives(id);
+  const { openAsset } = useOverlay();
+  const all = [
+    ...(data?.parents ?? []).map(({ role, asset }) => ({ about: ROLE_OF_PARENT[role], asset })),
+    ...(data?.children ?? []).map(({ role, asset }) => ({ about: ROLE_OF_CHILD[role], asset })),
+  ];
+  if (!all.length) return null;
+  return (
+    <Section title="Made from, and made of it">
+      <ul className="grid grid-cols-3 gap-2">
+        {all.map(({ about, asset }) => (
+          <li key={`${about} ${asset.id}`}>
+            <button
+              type="button"
+              aria-label={`${about}: ${asset.recipe.plan.prompt || asset.path}`}
+              onClick={() => openAsset(asset.id)}
+              className="group flex w-full flex-col gap-1 text-left"
+            >
+              <span className="picture-ground block aspect-square w-full overflow-hidden rounded-md">
+                <img
+                  src={thumbnailUrl(asset.id)}
+                  alt=""
+                  loading="lazy"
+                  draggable={false}
+                  className="size-full object-cover"
+                />
+              </span>
+              <span className="text-ink-3 group-hover:text-ink text-xs">
+                {about}
+                {asset.recipe.plan.draft ? ', a draft' : ''}
+              </span>
+            </button>
+          </li>
+        ))}
+      </ul>
+    </Section>
+  );
+}
+
 export function Facts({ asset }: { asset: Asset }) {
   const { plan, timings, device, dtype, kinora } = asset.recipe;
   const { openJob } = useOverlay();
@@ -55,7 +111,7 @@ export function Facts({ asset }: { asset: Asset }) {
     <>
       <div className="flex items-start gap-2">
         <h2 className="min-w-0 flex-1 text-base leading-relaxed font-medium break-words">
-          {plan.prompt}
+          {plan.prompt || <span className="text-ink-3">Without words</span>}
         </h2>
         <IconButton
           size="sm"
@@ -109,7 +165,15 @@ export function Facts({ asset }: { asset: Asset }) {
           {plan.video?.low_share != null && (
             <Fact label="Low-noise share">{plan.video.low_share}</Fact>
           )}
+          {plan.video?.boundary != null && <Fact label="Boundary">{plan.video.boundary}</Fact>}
           {plan.video?.shift != null && <Fact label="Shift">{plan.video.shift}</Fact>}
+          {plan.draft && (
+            <Fact label="Draft of">
+              {plan.draft.size.width} × {plan.draft.size.height}
+              {plan.draft.frames != null && `, ${formatCount(plan.draft.frames)} frames`},{' '}
+              {plan.draft.steps} steps
+            </Fact>
+          )}
           {(plan.loras ?? []).map(({ name, weight, expert }, index) => (
             <Fact key={index} label={index === 0 ? 'LoRA files' : ''}>
               {name}{' '}
@@ -122,6 +186,7 @@ export function Facts({ asset }: { asset: Asset }) {
         </dl>
       </Section>
       {plan.source && <Source source={plan.source} />}
+      <Lineage id={asset.id} />
       {timings && (
         <Section title="Where the time went">
           <TimingsBar timings={timings} />

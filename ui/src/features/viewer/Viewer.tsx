@@ -5,11 +5,13 @@ import {
   Copy,
   Download,
   Clapperboard,
+  Film,
   FolderOpen,
   ImageUp,
   PanelRight,
   Repeat2,
   RotateCw,
+  Sparkles,
   Trash2,
   Undo2,
   X,
@@ -23,20 +25,20 @@ import { toast } from 'sonner';
 import { useCommand } from '@/api/client';
 import { host } from '@/api/host';
 import { assetUrl, thumbnailUrl } from '@/api/media';
-import { useAsset, useModels } from '@/api/queries';
+import { useAsset } from '@/api/queries';
 import { settingsOf } from '@/api/settings-of';
-import type { Asset, Model } from '@/api/types';
-import { isUsable } from '@/components/request/ability';
+import type { Asset } from '@/api/types';
 import { Player, type PlayerHandle } from '@/components/player/Player';
-import { modelFor, useStartFrom } from '@/components/take-picture';
+import { useBeginClip, useStartFrom } from '@/components/take-picture';
 import { toastError } from '@/components/toast';
 import { IconButton } from '@/components/ui/Button';
 import { focusContent, useFocusReturn } from '@/components/ui/Dialog';
 import { ErrorNotice, Skeleton } from '@/components/ui/Feedback';
+import { useClips } from '@/components/use-clips';
 import { useTrash } from '@/components/use-trash';
 import { copyText } from '@/lib/clipboard';
 import { cx } from '@/lib/cx';
-import { draftStore, loadSettings } from '@/lib/draft';
+import { loadSettings } from '@/lib/draft';
 import { formatCount } from '@/lib/format';
 import { useMediaQuery } from '@/lib/hooks';
 import { useOverlay, viewerList, type ViewerList } from '@/lib/overlay';
@@ -97,6 +99,8 @@ export default function Viewer({ id }: { id: string }) {
     if (event.key === 'z') zoom.current?.toggle();
     if (event.key === 'u') actions.use();
     if (event.key === 'i') setPanel(!isPanelOpen);
+    if (event.key === 'v') actions.animate();
+    if (event.key === 'd') actions.makeFull();
   };
 
   const focus = useFocusReturn(focusContent);
@@ -131,16 +135,30 @@ export default function Viewer({ id }: { id: string }) {
               <Repeat2 size={18} aria-hidden="true" />
             </IconButton>
             {asset?.kind === 'image' && (
-              <IconButton label="Start from this picture" onClick={() => actions.start()}>
+              <IconButton label="Start from this picture" onClick={actions.start}>
                 <ImageUp size={18} aria-hidden="true" />
               </IconButton>
             )}
-            {asset?.kind === 'image' && actions.mover && (
-              <IconButton
-                label={`Make it move, with ${actions.mover.name}`}
-                onClick={() => actions.start(actions.mover)}
-              >
-                <Clapperboard size={18} aria-hidden="true" />
+            {asset?.kind === 'image' && actions.canAnimate && (
+              <>
+                <IconButton
+                  label="Make it move: a draft, at once"
+                  chord="v"
+                  onClick={actions.animate}
+                >
+                  <Clapperboard size={18} aria-hidden="true" />
+                </IconButton>
+                <IconButton
+                  label="Begin a clip with it, on the Video page"
+                  onClick={actions.beginClip}
+                >
+                  <Film size={17} aria-hidden="true" />
+                </IconButton>
+              </>
+            )}
+            {asset?.recipe.plan.draft && (
+              <IconButton label="Make the draft full" chord="d" onClick={actions.makeFull}>
+                <Sparkles size={18} aria-hidden="true" />
               </IconButton>
             )}
             <IconButton
@@ -271,24 +289,33 @@ function useActions(asset: Asset | undefined, afterTrash: () => Promise<void>) {
   const restore = useCommand('assets_restore');
   const run = useCommand('recipes_run');
   const startFrom = useStartFrom();
-  const { data } = useModels();
+  const beginClip = useBeginClip();
+  const clips = useClips();
   return {
-    /** The model that makes clips from pictures: the form's own where it does. */
-    mover: modelFor(
-      (data?.models ?? []).filter(isUsable),
-      draftStore.get().model,
-      ({ capabilities }) => capabilities.modes.includes('image_to_video'),
-    ),
-    start: (model?: Model) => {
+    canAnimate: clips.canAnimate && asset?.trashed_at === null,
+    animate: () => {
+      if (asset?.kind === 'image' && asset.trashed_at === null && clips.canAnimate) {
+        clips.animate([`asset:${asset.id}`]);
+      }
+    },
+    beginClip: () => {
       if (!asset) return;
       close();
-      void startFrom(`asset:${asset.id}`, model);
+      void beginClip(`asset:${asset.id}`);
+    },
+    makeFull: () => {
+      if (asset?.recipe.plan.draft) clips.makeFull([asset.id]);
+    },
+    start: () => {
+      if (!asset) return;
+      close();
+      void startFrom(`asset:${asset.id}`);
     },
     use: () => {
       if (!asset) return;
-      loadSettings(settingsOf(asset.recipe.plan));
+      const page = loadSettings(settingsOf(asset.recipe.plan));
       close();
-      void navigate('/create');
+      void navigate(page);
       toast.success('Settings are in the form, seed included.');
     },
     again: () => {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use candle_core::{DType, Tensor};
-use kinora_core::{Expert, Stage};
+use kinora_core::{Expert, Stage, StagePart};
 
 use super::{Condition, VideoParams, WanPipeline, condition::to_frames, milliseconds};
 use crate::{
@@ -132,6 +132,13 @@ impl WanPipeline {
         let steps = row.run.program().calls.len() as u32;
         if row.run.done() >= end || watch.is_cancelled(job) {
             return Ok(());
+        }
+        if self.experts.are_two() {
+            let part = match expert {
+                Expert::High => StagePart::HighNoise,
+                Expert::Low => StagePart::LowNoise,
+            };
+            watch.part(job, Some(part));
         }
         if !self.experts.has(expert) {
             watch.stage(job, Stage::Loading, 0, 100);

@@ -1,22 +1,24 @@
 // The picture in the making, large, or the one that was made.
-import { Copy, Info, Maximize2, Repeat2, X } from 'lucide-react';
+import { Clapperboard, Copy, Info, Maximize2, Repeat2, Sparkles, X } from 'lucide-react';
 import { useEffect, type ReactNode } from 'react';
+import { useNavigate } from 'react-router';
 import { toast } from 'sonner';
 
 import { useCommand } from '@/api/client';
-import { assetUrl, previewUrl, thumbnailUrl } from '@/api/media';
+import { assetUrl, thumbnailUrl } from '@/api/media';
 import { useProgress } from '@/api/progress';
 import { useAsset, useModels } from '@/api/queries';
 import { settingsOf } from '@/api/settings-of';
 import type { Job } from '@/api/types';
 import { FailureReport } from '@/components/domain/FailureReport';
-import { JobProgress } from '@/components/domain/JobProgress';
+import { JobPreview, JobProgress } from '@/components/domain/JobProgress';
 import { describeWait } from '@/components/domain/job-text';
 import { CreateIcon } from '@/components/icons';
 import { Player } from '@/components/player/Player';
 import { toastError } from '@/components/toast';
 import { Button, IconButton } from '@/components/ui/Button';
-import { EmptyState, Skeleton } from '@/components/ui/Feedback';
+import { Badge, EmptyState, Skeleton } from '@/components/ui/Feedback';
+import { useClips } from '@/components/use-clips';
 import { copyText } from '@/lib/clipboard';
 import { loadSettings, updateDraft } from '@/lib/draft';
 import { formatDuration } from '@/lib/format';
@@ -67,12 +69,7 @@ function RunningStage({ job }: { job: Job }) {
       <div className="min-h-0 flex-1 p-4">
         <Frame {...job.plan.size}>
           {isRunning && progress?.preview ? (
-            <img
-              src={previewUrl(job.id, progress.preview)}
-              alt="Preview so far"
-              className="size-full"
-              draggable={false}
-            />
+            <JobPreview job={job} className="size-full" />
           ) : (
             <div className="animate-sheen size-full" />
           )}
@@ -106,6 +103,8 @@ function RunningStage({ job }: { job: Job }) {
 export function AssetStage({ id }: { id: string }) {
   const { data: asset } = useAsset(id);
   const { openAsset } = useOverlay();
+  const navigate = useNavigate();
+  const clips = useClips();
   const staged = asset?.kind === 'image' && asset.trashed_at === null ? `asset:${asset.id}` : null;
   useEffect(() => {
     stagedStore.set(staged);
@@ -153,10 +152,31 @@ export function AssetStage({ id }: { id: string }) {
         )}
       </div>
       <Bar>
+        {plan.draft && <Badge tone="lamp">Draft</Badge>}
         <p className="text-ink-2 tnum min-w-0 flex-1 truncate text-sm">
           {asset.width} × {asset.height} · {plan.steps} steps · seed {plan.seed}
           {seconds !== null && ` · ${formatDuration(seconds)}`}
         </p>
+        {plan.draft && asset.trashed_at === null && (
+          <Button
+            size="sm"
+            variant="primary"
+            isBusy={clips.isMakingFull}
+            icon={<Sparkles size={15} aria-hidden="true" />}
+            onClick={() => clips.makeFull([asset.id])}
+          >
+            Make it full
+          </Button>
+        )}
+        {asset.kind === 'image' && clips.canAnimate && (
+          <IconButton
+            size="sm"
+            label="Make it move: a draft, at once"
+            onClick={() => clips.animate([`asset:${asset.id}`])}
+          >
+            <Clapperboard size={16} aria-hidden="true" />
+          </IconButton>
+        )}
         <IconButton
           size="sm"
           label="Copy the seed"
@@ -170,7 +190,7 @@ export function AssetStage({ id }: { id: string }) {
           size="sm"
           label="Use these settings again"
           onClick={() => {
-            loadSettings(settingsOf(plan));
+            void navigate(loadSettings(settingsOf(plan)));
             toast.success('Settings are in the form, seed included.');
           }}
         >
@@ -200,6 +220,7 @@ function JobLink({ id }: { id: string }) {
 
 export function JobStage({ job, onRetried }: { job: Job; onRetried(batch: string): void }) {
   const retry = useCommand('jobs_retry');
+  const navigate = useNavigate();
   if (job.assets[0]) return <AssetStage id={job.assets[0]} />;
   if (job.state === 'failed' && job.failure) {
     return (
@@ -224,10 +245,12 @@ export function JobStage({ job, onRetried }: { job: Job; onRetried(batch: string
         className="flex-1"
         title="Cancelled"
         action={
-          <Button onClick={() => loadSettings(settingsOf(job.plan))}>Use its settings again</Button>
+          <Button onClick={() => void navigate(loadSettings(settingsOf(job.plan)))}>
+            Use its settings again
+          </Button>
         }
       >
-        Nothing was kept of this picture.
+        Nothing was kept of it.
       </EmptyState>
     );
   }

@@ -1,17 +1,16 @@
-// The Create form's state: what was chosen, what the server says about it, and sending it off.
+// A form's state: what was chosen, what the server says about it, and sending it off.
 import { useEffect, useState } from 'react';
 
 import { useCommand } from '@/api/client';
 import { ApiError } from '@/api/error';
-import { useModel, usePreflight, useSessions, useSettings } from '@/api/queries';
-import type { Problem, RequestInput } from '@/api/types';
-import { fitDraft } from '@/components/request/ability';
+import { usePreflight, useSessions, useSettings } from '@/api/queries';
+import type { Model, Problem, RequestInput } from '@/api/types';
 import { toastError, toastNotes } from '@/components/toast';
-import { draftRequest, draftStore, rememberPrompt, updateDraft, type Draft } from '@/lib/draft';
+import { draftRequest, rememberPrompt, type Draft } from '@/lib/draft';
 import { plural } from '@/lib/format';
 import { useDebounced } from '@/lib/hooks';
-import { useStore } from '@/lib/store';
-import { followedStore } from './followed';
+import { useStore, type Store } from '@/lib/store';
+import { fitDraft } from './ability';
 
 const CHECK_AFTER_MS = 220;
 
@@ -38,6 +37,7 @@ const PLACED = new Set([
   'mask',
   'strength',
   'loras',
+  'draft',
   'video',
   'video.frames',
   'video.seconds',
@@ -45,6 +45,7 @@ const PLACED = new Set([
   'video.end_image',
   'video.cfg_2',
   'video.low_share',
+  'video.boundary',
   'video.shift',
   'video.sound',
 ]);
@@ -52,10 +53,29 @@ const PLACED = new Set([
 /** `loras[2].weight` has its place as well. */
 const isPlaced = (field: string) => PLACED.has(field.replace(/^loras\[.*/, 'loras'));
 
-export function useCreateForm() {
-  const draft = useStore(draftStore);
+interface FormOptions {
+  store: Store<Draft>;
+  /** What the form is drawn for. */
+  model: Model | undefined;
+  /** What every request of the form says besides what was chosen. */
+  always?: Partial<RequestInput>;
+  /** What it says before anything can be made. */
+  beginning: string;
+  /** Whether a picture says enough. */
+  isPictureEnough?: boolean;
+  onQueued(batch: string): void;
+}
+
+export function useRequestForm({
+  store,
+  model,
+  always,
+  beginning,
+  isPictureEnough = false,
+  onQueued,
+}: FormOptions) {
+  const draft = useStore(store);
   const { data: settings } = useSettings();
-  const model = useModel(draft.model ?? settings?.default_model);
   const [isTried, setTried] = useState(false);
   const [refused, setRefused] = useState<Problem[]>([]);
   const submit = useCommand('jobs_submit');
@@ -70,13 +90,15 @@ export function useCreateForm() {
     sessions.items.length === sessions.total &&
     !sessions.items.some((session) => session.id === draft.session);
   useEffect(() => {
-    if (isLost) updateDraft({ session: null });
-  }, [isLost]);
+    if (isLost) store.set((now) => ({ ...now, session: null }));
+  }, [isLost, store]);
 
   const settled = useDebounced(draft, CHECK_AFTER_MS);
-  const isEmpty = !draft.prompt.trim();
-  const requestOf = (from: Draft) =>
-    draftRequest(model ? fitDraft(from, model.capabilities) : from) as RequestInput;
+  const isEmpty = !draft.prompt.trim() && !(isPictureEnough && draft.image !== null);
+  const requestOf = (from: Draft): RequestInput => ({
+    ...(draftRequest(model ? fitDraft(from, model.capabilities) : from) as RequestInput),
+    ...always,
+  });
   const preflight = usePreflight(model ? requestOf(settled) : null);
 
   const said = refused.length ? refused : (preflight.data?.problems ?? []);
@@ -87,31 +109,34 @@ export function useCreateForm() {
   const notes = preflight.data?.notes ?? [];
   const general = problems.filter((problem) => !problem.field || !isPlaced(problem.field));
 
-  const change: typeof updateDraft = (next) => {
+  const change = (next: Partial<Draft>) => {
     setRefused([]);
-    updateDraft(next);
+    store.set((now) => ({ ...now, ...next }));
   };
 
-  const generate = () => {
+  const generate = (more?: Partial<RequestInput>) => {
     setTried(true);
     if (isEmpty || submit.isPending) return;
     rememberPrompt(draft.prompt);
-    submit.mutate(requestOf(draft), {
-      onSuccess: ({ batch, session, notes: told }) => {
-        followedStore.set({ batch, job: null });
-        if (session) updateDraft({ session });
-        toastNotes(told);
+    submit.mutate(
+      { ...requestOf(draft), ...more },
+      {
+        onSuccess: ({ batch, session, notes: told }) => {
+          onQueued(batch);
+          if (session) store.set((now) => ({ ...now, session }));
+          toastNotes(told);
+        },
+        onError: (error) => {
+          if (error instanceof ApiError && error.problems.some((problem) => problem.field)) {
+            setRefused(error.problems);
+          } else toastError(error);
+        },
       },
-      onError: (error) => {
-        if (error instanceof ApiError && error.problems.some((problem) => problem.field)) {
-          setRefused(error.problems);
-        } else toastError(error);
-      },
-    });
+    );
   };
 
   const obstacle = isEmpty
-    ? 'Write a prompt to begin.'
+    ? beginning
     : problems.length
       ? `${plural(problems.length, 'problem')} to put right first.`
       : null;
@@ -124,6 +149,10 @@ export function useCreateForm() {
     notes,
     general,
     estimate: preflight.data?.estimate,
+    /** What the first result would be. */
+    outline: preflight.data?.outline,
+    /** The request of the form as it was a moment ago. */
+    request: model ? requestOf(settled) : null,
     pictures: preflight.data?.pictures ?? 0,
     /** Why nothing can be generated yet. */
     obstacle,

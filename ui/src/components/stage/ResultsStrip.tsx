@@ -2,6 +2,7 @@
 import { useRef } from 'react';
 
 import { thumbnailUrl } from '@/api/media';
+import type { AssetFilter } from '@/api/keys';
 import { useAssetWindow } from '@/api/queries';
 import type { Asset, Job } from '@/api/types';
 import { JobTile } from '@/components/domain/JobTile';
@@ -10,6 +11,7 @@ import { cx } from '@/lib/cx';
 const SHOWN = 40;
 
 export function ResultsStrip({
+  filter,
   jobs,
   batch,
   currentJob,
@@ -17,6 +19,8 @@ export function ResultsStrip({
   onJob,
   onAsset,
 }: {
+  /** Which earlier results are shown. */
+  filter: AssetFilter;
   /** The jobs of the run on the stage. */
   jobs: Job[];
   batch: string | undefined;
@@ -25,7 +29,7 @@ export function ResultsStrip({
   onJob(job: Job): void;
   onAsset(asset: Asset): void;
 }) {
-  const list = useAssetWindow({}, 0, SHOWN - 1);
+  const list = useAssetWindow(filter, 0, SHOWN - 1);
   const strip = useRef<HTMLUListElement>(null);
   const earlier = Array.from({ length: Math.min(SHOWN, list.total) }, (_, i) => list.at(i)).filter(
     (asset): asset is Asset => asset !== undefined && (!batch || asset.batch !== batch),

@@ -13,6 +13,8 @@ interface PromptFieldProps extends FieldMessages {
   value: string;
   onValue(value: string): void;
   example: string | undefined;
+  /** What the empty field says where there is no example. */
+  empty?: string;
   limit: number;
   hasWeights: boolean;
   ref: Ref<HTMLTextAreaElement>;
@@ -22,6 +24,7 @@ export function PromptField({
   value,
   onValue,
   example,
+  empty = 'What to paint',
   limit,
   hasWeights,
   ref,
@@ -50,7 +53,7 @@ export function PromptField({
           hasWeights={hasWeights}
           rows={4}
           className="min-h-28"
-          placeholder={example ? `Such as: ${example}` : 'What to paint'}
+          placeholder={example ? `Such as: ${example}` : empty}
           value={value}
           onValue={onValue}
         />
