@@ -93,13 +93,15 @@ def run_transformer(args):
 
 def build_pipeline(run, dtype):
     """The reference pipeline out of a run folder's parts."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline
+    from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline
 
     import video_transformer as transformer
 
     tokenizer, text = video_text.load_encoder(run)
     model, seen = transformer.load_average(run)
-    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=transformer.SHIFT, use_dynamic_shifting=False)
+    scheduler = UniPCMultistepScheduler(
+        num_train_timesteps=1000, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=transformer.SHIFT
+    )
     pipeline = WanImageToVideoPipeline(
         tokenizer=tokenizer, text_encoder=text.to(dtype), vae=autoencoder.load_network(run).to(dtype), scheduler=scheduler,
         image_processor=None, image_encoder=None, transformer=model.to(dtype), transformer_2=None, expand_timesteps=True,

@@ -292,7 +292,7 @@ def _crop(rng, clips, size, frames):
     return best[1][:, :, ::-1] if rng.random() < 0.5 else best[1]
 
 
-def train_decoder(folder, clips, steps, batch=3, crop=96, frames=9, rate=1.2e-3, muon_rate=0.012, amp=True, device="cpu", save_minutes=2):
+def train_decoder(folder, clips, steps, batch=3, crop=96, frames=9, rate=5e-4, muon_rate=0.004, amp=True, device="cpu", save_minutes=2):
     """Train the decoder on latents of the linear encoder; resumes from `folder`/decoder.pt. `clips` are uint8
     [n, t, h, w, 3]. A little noise on the latents makes the decoder bear the transformer's small errors."""
     p = torch.load(os.path.join(folder, "projection.pt"))
@@ -327,7 +327,7 @@ def train_decoder(folder, clips, steps, batch=3, crop=96, frames=9, rate=1.2e-3,
     last_save = time.time()
     while step < steps:
         progress = step / steps
-        k = min(1, (step + 1) / 60) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 0.01
+        k = min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 0.01
         for group in adam.param_groups:
             group["lr"] = rate * k
         images = torch.stack([to_unit(_crop(rng, clips, crop, frames)) for _ in range(batch)]).to(device)
@@ -345,7 +345,7 @@ def train_decoder(folder, clips, steps, batch=3, crop=96, frames=9, rate=1.2e-3,
         step += 1
         with torch.no_grad():
             torch._foreach_lerp_(average, parameters, max(0.006, 1 / (step + 1)))
-        if time.time() - last_save > 60 * save_minutes or step >= steps or step in (20, 100):
+        if time.time() - last_save > 60 * save_minutes or step >= steps or step in (20, 50, 100):
             last_save = time.time()
             torch.save(
                 {"decoder": decoder.state_dict(), "muon": muon.state_dict(), "adam": adam.state_dict(), "average": average, "step": step},

@@ -105,6 +105,27 @@ fn the_starter_is_installed() {
     assert!(starter.capabilities.guidance.is_none());
 }
 
+/// The video model inside the repository is what its entry says: it needs a picture and no guidance.
+#[test]
+fn the_video_starter_is_installed() {
+    let catalogue = Catalogue::load(Folders {
+        starter: find_starter(None, None),
+        ..Folders::default()
+    });
+    let id = ModelId::new("starter-video");
+    let starter = catalogue.model(&id).unwrap();
+    assert_eq!(starter.fault, None);
+    assert!(starter.is_installed && starter.source == ModelSource::BuiltIn);
+    assert!(starter.bytes <= 16_000_000, "{} bytes", starter.bytes);
+    let layout = catalogue.layout(&id).unwrap();
+    let can = &starter.capabilities;
+    assert_eq!(can.size.multiple % layout.size_step(), 0);
+    assert_eq!(can.modes, [Mode::ImageToVideo]);
+    assert!(can.true_cfg.is_none() && can.guidance.is_none());
+    let rule = can.video.as_ref().unwrap();
+    assert_eq!((rule.frames.default, rule.frame_step), (33, 4));
+}
+
 #[test]
 fn folders_are_looked_through() {
     let folder = tempfile::tempdir().unwrap();
