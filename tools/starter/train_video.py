@@ -184,7 +184,7 @@ def main():
     step = add("decoder", run_decoder)
     step.add_argument("--steps", type=int, default=3000)
     step.add_argument("--batch", type=int, default=3)
-    step.add_argument("--crop", type=int, default=96, help="pixels; a multiple of 16")
+    step.add_argument("--crop", type=int, default=80, help="pixels; a multiple of 16")
     step.add_argument("--full-precision", action="store_true", help="no bfloat16")
     step = add("transformer", run_transformer)
     step.add_argument("--minutes", type=float, help="end after so many, the rate falling in the last 30 %%; default: go on until killed")

@@ -292,7 +292,7 @@ def _crop(rng, clips, size, frames):
     return best[1][:, :, ::-1] if rng.random() < 0.5 else best[1]
 
 
-def train_decoder(folder, clips, steps, batch=3, crop=96, frames=9, rate=5e-4, muon_rate=0.004, amp=True, device="cpu", save_minutes=2):
+def train_decoder(folder, clips, steps, batch=3, crop=80, frames=5, rate=5e-4, muon_rate=0.004, amp=True, device="cpu", save_minutes=2):
     """Train the decoder on latents of the linear encoder; resumes from `folder`/decoder.pt. `clips` are uint8
     [n, t, h, w, 3]. A little noise on the latents makes the decoder bear the transformer's small errors."""
     p = torch.load(os.path.join(folder, "projection.pt"))

@@ -361,7 +361,9 @@ fn the_starter_is_found_beside_the_program() {
     let root = folder.path().canonicalize().unwrap();
     let found = |program: &str| find_starter(None, Some(&root.join(program))).unwrap();
     let add = |starter: &str| {
-        write(&root.join(starter).join("image/model_index.json"), "{}");
+        for part in ["image", "video"] {
+            write(&root.join(starter).join(part).join("model_index.json"), "{}");
+        }
         root.join(starter)
     };
     // In a source tree, above the build folder.
@@ -374,6 +376,10 @@ fn the_starter_is_found_beside_the_program() {
     assert_eq!(found("usr/bin/kinora"), shared);
     // Unpacked from an archive.
     let beside = add("unpacked/starter");
+    // A copy of a time when there was one starter only is passed over.
+    let old = root.join("tree/target/release/starter/image/model_index.json");
+    write(&old, "{}");
+    assert_eq!(found("tree/target/release/kinora"), tree);
     assert_eq!(found("unpacked/kinora"), beside);
     // What was said counts, even when nothing is there.
     let said = PathBuf::from("/nowhere");
