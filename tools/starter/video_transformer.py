@@ -289,9 +289,10 @@ class Shelf:
 
 
 def draw_times(count, device):
-    """Noise levels: a third at the start, where everything is decided, the others spread like the steps of a run."""
-    u = 1 - torch.rand(count) * 0.95
-    return torch.where(torch.rand(count) < 0.35, torch.ones(count), shifted(u)).to(device)
+    """Noise levels: most at the start, where everything is decided (given picture and words, one clip fits), the others spread
+    like the later steps of a run."""
+    u = 1 - torch.rand(count) * 0.8
+    return torch.where(torch.rand(count) < 0.6, torch.ones(count), shifted(u)).to(device)
 
 
 def channel_weights(latents):
