@@ -137,6 +137,7 @@ mod tests {
             end_image: false,
             experts: false,
             shift: None,
+            sound: false,
         };
         assert_eq!(shrink_frames(81, 16, &rule(5, 4)), 33);
         assert_eq!(shrink_frames(121, 24, &rule(9, 8)), 49);
