@@ -145,7 +145,9 @@ mod tests {
         assert_eq!(read("a/b v1.0: -0.8"), lora("a/b v1.0", -0.8, None));
         assert_eq!(read("x:0.5:high"), lora("x", 0.5, Some(Expert::High)));
         assert_eq!(read("x:low"), lora("x", 1.0, Some(Expert::Low)));
-        for text in ["", ":1", "x:", "x:much", "x:1:mid", "x:nan", "x:inf", ":high"] {
+        for text in [
+            "", ":1", "x:", "x:much", "x:1:mid", "x:nan", "x:inf", ":high",
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }

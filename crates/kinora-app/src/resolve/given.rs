@@ -330,7 +330,11 @@ impl Check {
             if let (Some(expert), false) = (asked.expert, has_experts) {
                 self.refuse(
                     &format!("{field}.expert"),
-                    format!("{} has no network for {} noise alone", model.name, expert.name()),
+                    format!(
+                        "{} has no network for {} noise alone",
+                        model.name,
+                        expert.name()
+                    ),
                     "Leave the expert out: this model has one network, and every file changes it.",
                 );
             }

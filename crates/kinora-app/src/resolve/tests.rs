@@ -252,10 +252,13 @@ fn table() -> Vec<(Value, Expect)> {
         (
             json!({"prompt": "x", "model": "mover", "image": HERE, "loras": [{"name": "ink", "expert": "high"},
                 {"name": "ink", "weight": 0.5, "expert": "low"}, {"name": "style"}]}),
-            Ok_(json!({"loras": [
+            Ok_(
+                json!({"loras": [
                 {"name": "ink", "weight": 1.0, "expert": "high", "bytes": 10, "sha256": null, "path": "/loras/ink"},
                 {"name": "ink", "weight": 0.5, "expert": "low", "bytes": 10, "sha256": null, "path": "/loras/ink"},
-                {"name": "style", "weight": 1.0, "bytes": 10, "sha256": null, "path": "/loras/style"}]}), 0),
+                {"name": "style", "weight": 1.0, "bytes": 10, "sha256": null, "path": "/loras/style"}]}),
+                0,
+            ),
         ),
         (
             json!({"prompt": "x", "model": "mover", "image": HERE, "loras": [{"name": "ink", "expert": "high"},

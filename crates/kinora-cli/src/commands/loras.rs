@@ -45,7 +45,7 @@ async fn check(
     model: Option<String>,
 ) -> Result<u8, Refusal> {
     let model: ModelId = match model {
-        Some(id) => id.parse().map_err(|_| unknown(&id))?,
+        Some(id) => ModelId::new(id),
         None => {
             let list: ModelList = context.connection.call("models_list", json!({})).await?;
             list.default.ok_or_else(|| {
@@ -84,14 +84,6 @@ async fn check(
     })
 }
 
-fn unknown(id: &str) -> Problem {
-    Problem::in_field(
-        "model",
-        format!("{id:?} is not a model's id"),
-        "`kinora models list` shows them.",
-    )
-}
-
 fn show_list(list: &LoraList) -> String {
     if list.loras.is_empty() {
         return format!(
@@ -104,7 +96,9 @@ fn show_list(list: &LoraList) -> String {
 }
 
 fn row(lora: &LoraInfo) -> Vec<String> {
-    let expert = lora.expert.map(|expert| format!(", {} noise", expert.name()));
+    let expert = lora
+        .expert
+        .map(|expert| format!(", {} noise", expert.name()));
     let base = lora.base.clone().unwrap_or_default();
     vec![
         lora.name.clone(),

@@ -18,7 +18,9 @@ pub mod wildcards;
 use std::io::Read;
 
 use kinora_app::{bulk::decode_text, bytes::read_bounded, jobs::Note};
-use kinora_core::{Asset, Code, Job, JobState, LoraRequest, PictureRef, Problem, Request, request::BadLora};
+use kinora_core::{
+    Asset, Code, Job, JobState, LoraRequest, PictureRef, Problem, Request, request::BadLora,
+};
 use serde_json::{Map, Value, json};
 
 use crate::{Context, args::Look, connection::Refusal, exit, text};

@@ -319,7 +319,9 @@ impl Ltx2Denoiser {
     pub fn adaptables(&mut self) -> Vec<&mut dyn Adaptable> {
         let mut layers: Vec<&mut dyn Adaptable> = Vec::new();
         for stream in [&mut self.video, &mut self.audio] {
-            layers.extend([&mut stream.input, &mut stream.out].map(|layer| layer as &mut dyn Adaptable));
+            layers.extend(
+                [&mut stream.input, &mut stream.out].map(|layer| layer as &mut dyn Adaptable),
+            );
             for layer in stream.text.iter_mut().flatten() {
                 layers.push(layer);
             }

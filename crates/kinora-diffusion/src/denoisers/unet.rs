@@ -17,7 +17,10 @@ use self::{
 use crate::{
     Result,
     error::bail_shape,
-    layers::{Activation, Adaptable, Conv2d, GroupNorm, Linear, Weights, norm::After, on_workers, sinusoid},
+    layers::{
+        Activation, Adaptable, Conv2d, GroupNorm, Linear, Weights, norm::After, on_workers,
+        sinusoid,
+    },
 };
 
 /// What one call of the network sees.

@@ -14,8 +14,8 @@ use crate::{
     Result,
     error::bail_shape,
     layers::{
-        Activation, Adaptable, Attention, LayerNorm, Linear, Modulation, RmsNorm, Rope, Weights, attention,
-        distinct_times, normalize_and_rotate, on_workers, rope::HeadPart, sinusoid,
+        Activation, Adaptable, Attention, LayerNorm, Linear, Modulation, RmsNorm, Rope, Weights,
+        attention, distinct_times, normalize_and_rotate, on_workers, rope::HeadPart, sinusoid,
     },
 };
 
@@ -155,7 +155,9 @@ impl WanDenoiser {
         let pairs = self.time_in.iter_mut().chain(&mut self.text_in);
         layers.extend(pairs.map(|linear| linear as &mut dyn Adaptable));
         if let Some(image) = &mut self.image_in {
-            layers.extend([&mut image.norm1, &mut image.norm2].map(|norm| norm as &mut dyn Adaptable));
+            layers.extend(
+                [&mut image.norm1, &mut image.norm2].map(|norm| norm as &mut dyn Adaptable),
+            );
             let linears = image.layers.iter_mut();
             layers.extend(linears.map(|linear| linear as &mut dyn Adaptable));
         }
@@ -182,7 +184,11 @@ impl WanDenoiser {
                 norms.push(norm);
             }
             layers.extend(norms.into_iter().map(|norm| norm as &mut dyn Adaptable));
-            layers.extend(linears.into_iter().map(|linear| linear as &mut dyn Adaptable));
+            layers.extend(
+                linears
+                    .into_iter()
+                    .map(|linear| linear as &mut dyn Adaptable),
+            );
         }
         layers
     }

@@ -4,7 +4,8 @@
 use candle_core::{DType, Tensor};
 
 use super::{
-    Adaptable, Attention, Linear, RmsNorm, Rope, Weights, attention, normalize_and_rotate, rope::HeadPart,
+    Adaptable, Attention, Linear, RmsNorm, Rope, Weights, attention, normalize_and_rotate,
+    rope::HeadPart,
 };
 use crate::Result;
 

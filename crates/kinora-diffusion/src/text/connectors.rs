@@ -9,8 +9,8 @@ use crate::{
     Error, Result,
     error::bail_shape,
     layers::{
-        Activation, Adaptable, HeadSizes, Linear, NormedSelfAttention, Pairs, Precision, RmsNorm, Rope,
-        Weights, on_workers, rope_of_shares,
+        Activation, Adaptable, HeadSizes, Linear, NormedSelfAttention, Pairs, Precision, RmsNorm,
+        Rope, Weights, on_workers, rope_of_shares,
     },
 };
 

@@ -121,7 +121,9 @@ impl LoraFile {
     pub fn expert(&self) -> Option<Expert> {
         let is_wan = matches!(self.base, None | Some(Base::Wan21 | Base::Wan22));
         let name = file_name(self.set.path());
-        let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
+        let stem = name
+            .rsplit_once('.')
+            .map_or(name.as_str(), |(stem, _)| stem);
         let words: Vec<&str> = stem
             .split(|c: char| !c.is_alphanumeric())
             .filter(|word| !word.is_empty())

@@ -121,7 +121,8 @@ impl PixelTransformer {
     fn add_adaptables<'a>(&'a mut self, layers: &mut Vec<&'a mut dyn Adaptable>) {
         layers.push(&mut self.norm);
         layers.extend(
-            [&mut self.project_in, &mut self.project_out].map(|linear| linear as &mut dyn Adaptable),
+            [&mut self.project_in, &mut self.project_out]
+                .map(|linear| linear as &mut dyn Adaptable),
         );
         for block in &mut self.blocks {
             let norms = [&mut block.norm1, &mut block.norm2, &mut block.norm3];

@@ -16,14 +16,14 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 use rayon::prelude::*;
 
-pub use self::{
-    causal::{CausalConv3d, Edges, History},
-    line::{Conv1d, Lengthening},
-};
 use self::{
     adapt::Origin,
     direct::{Direct, Geometry, Stored},
     pixels::add_columns,
+};
+pub use self::{
+    causal::{CausalConv3d, Edges, History},
+    line::{Conv1d, Lengthening},
 };
 use super::{
     cpu::{f32s, is_cpu_f32, tensor},
@@ -136,7 +136,12 @@ impl Conv2d {
             true => Packing::Plain,
             false => Packing::None,
         };
-        Self::read(weights, [outputs, inputs, kernel, kernel], (step, padding), packing)
+        Self::read(
+            weights,
+            [outputs, inputs, kernel, kernel],
+            (step, padding),
+            packing,
+        )
     }
 
     fn read(
@@ -174,7 +179,12 @@ impl Conv2d {
     /// rows and columns that fall on the same pixel can be added up beforehand.
     pub fn load_enlarging(weights: &Weights, inputs: usize, outputs: usize) -> Result<Enlarging> {
         let geometry = (1, Padding::all(1));
-        let conv = Self::read(weights, [outputs, inputs, 3, 3], geometry, Packing::Enlarging)?;
+        let conv = Self::read(
+            weights,
+            [outputs, inputs, 3, 3],
+            geometry,
+            Packing::Enlarging,
+        )?;
         Ok(Enlarging::new(conv))
     }
 

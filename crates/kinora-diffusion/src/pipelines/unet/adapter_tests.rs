@@ -164,7 +164,10 @@ fn a_file_of_another_family_is_refused_with_its_family() {
     let flux = below("tests/fixtures/flux_lora/kohya.safetensors");
     let error = tiny.pipeline.adaptive().open_adapter(&flux).unwrap_err();
     let error = error.to_string();
-    assert!(error.contains("FLUX.1") && error.contains("none of its"), "{error}");
+    assert!(
+        error.contains("FLUX.1") && error.contains("none of its"),
+        "{error}"
+    );
     // SD 1.x has no second text encoder, and other widths than SDXL.
     let report = |tiny: &mut Tiny, name: &str| {
         let file = below("tests/fixtures/unet_lora").join(format!("sdxl_{name}.safetensors"));

@@ -36,7 +36,11 @@ fn open(case: &Recorded) -> WanPipeline {
 /// An expert's answer to its first call.
 fn answer(pipeline: &mut WanPipeline, case: &Recorded, expert: Expert) -> Tensor {
     let is_low = expert == Expert::Low;
-    let part = if is_low { "transformer_2" } else { "transformer" };
+    let part = if is_low {
+        "transformer_2"
+    } else {
+        "transformer"
+    };
     let input = |what: &str| case.tensor(&format!("{part}.call0.in.{what}"));
     let (latents, text) = (input("hidden_states"), input("encoder_hidden_states"));
     let time = input("timestep").flatten_all().unwrap().get(0).unwrap();
