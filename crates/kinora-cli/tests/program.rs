@@ -240,6 +240,61 @@ fn a_lora_that_is_a_pickle_or_missing_is_refused_with_words() {
 }
 
 #[test]
+fn lora_files_are_listed_and_checked_before_anything_runs() {
+    let studio = Studio::new();
+    let folder = studio.folder().join("data/models/loras");
+    fs::create_dir_all(&folder).unwrap();
+    // One layer of the built-in model, and one of another.
+    let config = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = config.join("../../starter/image/transformer/config.json");
+    let config: Value = serde_json::from_slice(&fs::read(config).unwrap()).unwrap();
+    let size = |name: &str| config[name].as_u64().unwrap() as usize;
+    let width = size("attention_head_dim") * size("num_attention_heads");
+    let layer = "transformer.single_transformer_blocks.0.attn.to_q";
+    for (name, layer, width) in [
+        ("ink", layer, width),
+        (
+            "dusk_high_noise",
+            "diffusion_model.blocks.0.self_attn.q",
+            5120,
+        ),
+    ] {
+        let mut header = serde_json::Map::new();
+        let bytes = 4 * width;
+        for (i, (side, shape)) in [("A", [1, width]), ("B", [width, 1])]
+            .into_iter()
+            .enumerate()
+        {
+            header.insert(
+                format!("{layer}.lora_{side}.weight"),
+                json!({ "dtype": "F32", "shape": shape,
+                        "data_offsets": [i * bytes, (i + 1) * bytes] }),
+            );
+        }
+        let header = Value::from(header).to_string();
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header.as_bytes());
+        file.extend(vec![0; 2 * bytes]);
+        fs::write(folder.join(format!("{name}.safetensors")), file).unwrap();
+    }
+    let list = studio.ask(&["loras", "list"]);
+    assert_eq!(list["loras"][0]["name"], "dusk_high_noise");
+    assert_eq!(list["loras"][0]["expert"], "high");
+    assert_eq!(list["loras"][1]["base"], "FLUX.1");
+    assert!(studio.run(&["loras", "list"]).text().contains("high noise"));
+
+    let ran = studio.run(&["loras", "check", "--model", "starter"]);
+    assert_eq!(ran.code(), PARTLY);
+    let text = ran.text();
+    assert!(text.contains("ink") && text.contains("2 of 2"), "{text}");
+    assert!(text.contains("it was made for Wan"), "{text}");
+    let one = studio.ask(&["loras", "check", "ink", "--model", "starter"]);
+    assert_eq!(one[0]["check"]["applied"], 2, "{one:#}");
+    let missing = studio.run(&["loras", "check", "gone", "--model", "starter"]);
+    assert_eq!(missing.code(), NOT_FOUND);
+}
+
+#[test]
 fn verify_says_for_each_part_whether_it_is_the_same() {
     let studio = Studio::new();
     let pictures = paint(&studio);

@@ -45,7 +45,7 @@ async fn check(
     model: Option<String>,
 ) -> Result<u8, Refusal> {
     let model: ModelId = match model {
-        Some(id) => id.parse().map_err(|_| unknown(&id))?,
+        Some(id) => ModelId::new(id),
         None => {
             let list: ModelList = context.connection.call("models_list", json!({})).await?;
             list.default.ok_or_else(|| {
@@ -82,14 +82,6 @@ async fn check(
         Some(first) if all.len() == 1 => exit::code_for(first),
         Some(_) => exit::PARTLY,
     })
-}
-
-fn unknown(id: &str) -> Problem {
-    Problem::in_field(
-        "model",
-        format!("{id:?} is not a model's id"),
-        "`kinora models list` shows them.",
-    )
 }
 
 fn show_list(list: &LoraList) -> String {

@@ -1,6 +1,8 @@
 //! Clips with sound by LTX-2 and 2.3, from text and from a given first frame: the story of a run in
 //! four stages.
 
+#[cfg(test)]
+mod adapter_tests;
 mod params;
 mod run;
 

@@ -109,7 +109,7 @@ const XLABS_ENDINGS: [(&str, Piece); 2] =
     [(".down.weight", Piece::Down), (".up.weight", Piece::Up)];
 
 /// What stands before the names of layers. Of two that fit, the longer one comes first.
-const PREFIXES: [(&str, LoraComponent); 24] = [
+const PREFIXES: [(&str, LoraComponent); 26] = [
     ("lora_unet__", LoraComponent::Denoiser),
     ("lora_unet_", LoraComponent::Denoiser),
     ("lora_prior_unet_", LoraComponent::Denoiser),
@@ -123,6 +123,14 @@ const PREFIXES: [(&str, LoraComponent); 24] = [
     (
         "text_encoders.clip_l.transformer.",
         LoraComponent::TextEncoder,
+    ),
+    (
+        "text_encoders.clip_h.transformer.",
+        LoraComponent::TextEncoder,
+    ),
+    (
+        "text_encoders.clip_g.transformer.",
+        LoraComponent::TextEncoder2,
     ),
     (
         "text_encoders.t5xxl.transformer.",
@@ -219,4 +227,43 @@ fn rename_xlabs(layer: &str) -> Option<String> {
         _ => return None,
     };
     Some(format!("{block}.{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_encoder_has_one_name_whoever_writes_it() {
+        let layer = "encoder_layers_3_self_attn_q_proj";
+        for (name, component) in [
+            (
+                "lora_te_text_model_encoder_layers_3_self_attn_q_proj",
+                LoraComponent::TextEncoder,
+            ),
+            (
+                "lora_te2_text_model_encoder_layers_3_self_attn_q_proj",
+                LoraComponent::TextEncoder2,
+            ),
+            (
+                "text_encoder_2.text_model.encoder.layers.3.self_attn.q_proj",
+                LoraComponent::TextEncoder2,
+            ),
+            (
+                "text_encoder.text_model.encoder.layers.3.self_attn.to_q",
+                LoraComponent::TextEncoder,
+            ),
+            (
+                "text_encoders.clip_l.transformer.text_model.encoder.layers.3.self_attn.q_proj",
+                LoraComponent::TextEncoder,
+            ),
+            (
+                "text_encoders.clip_g.transformer.text_model.encoder.layers.3.self_attn.q_proj",
+                LoraComponent::TextEncoder2,
+            ),
+        ] {
+            let key = parse(&format!("{name}.lora_down.weight")).unwrap();
+            assert_eq!((key.component, key.layer.as_str()), (component, layer), "{name}");
+        }
+    }
 }
