@@ -122,8 +122,7 @@ function readVideo(stored: unknown): DraftVideo {
   for (const key of Object.keys(emptyVideo)) {
     const value = stored[key];
     const kind = key === 'end_image' ? 'string' : key === 'sound' ? 'boolean' : 'number';
-    if (typeof value === kind)
-      video[key] = typeof value === 'number' ? asTyped(value) : value;
+    if (typeof value === kind) video[key] = typeof value === 'number' ? asTyped(value) : value;
   }
   return video as unknown as DraftVideo;
 }

@@ -602,8 +602,10 @@ export interface Failure {
  * - "sd2": Stable Diffusion 2.x: the same with OpenCLIP-H text; some releases predict velocity.
  * - "sdxl": Stable Diffusion XL and its refiner: a larger UNet, CLIP-L and OpenCLIP-bigG text.
  * - "wan": Wan 2.1 and 2.2: video transformers with UMT5 text; of some releases two share a run.
+ * - "ltx": LTX-Video 0.9: rectified-flow video transformers with T5 text.
+ * - "ltx2": LTX-2 and 2.3: one transformer for picture and sound, with Gemma 3 text.
  */
-export type Family = "flux" | "sd1" | "sd2" | "sdxl" | "wan";
+export type Family = "flux" | "sd1" | "sd2" | "sdxl" | "wan" | "ltx" | "ltx2";
 
 /** The format of a result's file, whatever its kind: `png`, `mp4`. No two formats share a name. */
 export type FileFormat = ImageFormat | ClipFormat;
@@ -1759,8 +1761,9 @@ export interface SaveWildcard {
  * - "align_your_steps": Levels that were found by search for few steps.
  * - "leading": Multiples of a whole step of the training's times, from the clean end.
  * - "trailing": The training's times evenly from the noisy end.
+ * - "linear_quadratic": For flow models, half of the steps within the noisiest fortieth, evenly, the others along a parabola to the clean end: A. Polyak and others, "Movie Gen", 2024.
  */
-export type Schedule = "flow_match" | "automatic" | "normal" | "karras" | "exponential" | "beta" | "sgm_uniform" | "align_your_steps" | "leading" | "trailing";
+export type Schedule = "flow_match" | "automatic" | "normal" | "karras" | "exponential" | "beta" | "sgm_uniform" | "align_your_steps" | "leading" | "trailing" | "linear_quadratic";
 
 /** A 64-bit seed: a number, or a decimal string beyond 2^53 - 1. */
 export type Seed = number | string;
@@ -2175,6 +2178,8 @@ export interface VideoOptions {
   seconds: number | null;
   /** How far the times are shifted towards noise. None: as the model says. */
   shift: number | null;
+  /** Whether it has sound. None: where the model makes any and the file format can carry it. */
+  sound: boolean | null;
 }
 
 /** What may be asked of a clip. Everything may be left out. */
@@ -2198,6 +2203,8 @@ export interface VideoOptionsInput {
   seconds?: number | null;
   /** How far the times are shifted towards noise. None: as the model says. */
   shift?: number | null;
+  /** Whether it has sound. None: where the model makes any and the file format can carry it. */
+  sound?: boolean | null;
 }
 
 /** A clip, fully decided. */
@@ -2217,6 +2224,8 @@ export interface VideoPlan {
   low_share?: number | null;
   /** How far the times are shifted towards noise. None: as the model says. */
   shift?: number | null;
+  /** Whether it has the sound that the model makes with it. None: the model makes none. */
+  sound?: boolean | null;
 }
 
 /** Which clips a model makes. */
@@ -2236,6 +2245,8 @@ export interface VideoRule {
   frames: IntRange;
   /** How far the times are shifted towards noise. None: that cannot be chosen. */
   shift?: FloatRange | null;
+  /** Whether it makes sound with the pictures. */
+  sound?: boolean;
 }
 
 /**
