@@ -6,6 +6,7 @@ import { expect, go, test } from './studio';
 
 const PAGES = [
   '/create',
+  '/video',
   '/bulk',
   '/queue',
   '/gallery',

@@ -246,6 +246,9 @@ impl<'a> GroupRun<'a> {
         let plan = &job.work.plan;
         let together = u32::try_from(self.selected.len().max(1)).unwrap_or(u32::MAX);
         let known = self.pace.get(plan, together);
+        if job.stage == Stage::Decoding && job.steps > 1 {
+            return foresee_frames(job, known);
+        }
         let (step_ms, steps_left) = match job.stage {
             // A second network is read between the steps: what is left of them says enough.
             Stage::Loading => match (job.denoised, known) {
@@ -475,6 +478,19 @@ fn interleave(sound: &Sound) -> Vec<f32> {
     (0..length)
         .flat_map(|at| sound.channels.iter().map(move |channel| channel[at]))
         .collect()
+}
+
+/// Seconds until a clip is done whose frames are being decoded, and written as they come: from those
+/// that are done, before that from the last such clip.
+fn foresee_frames(job: &JobRun, known: Option<Cost>) -> Option<f32> {
+    let left = f64::from(job.steps.saturating_sub(job.step));
+    let measured = job.decoding_from.filter(|_| job.step > 0).map(|since| {
+        let each = since.elapsed().as_secs_f64() * 1000.0 / f64::from(job.step);
+        each * left
+    });
+    let remembered = known.map(|known| known.decode_ms * left / f64::from(job.steps));
+    let save_ms = known.map_or(0.0, |known| known.save_ms);
+    Some(((measured.or(remembered)? + save_ms) / 1000.0) as f32)
 }
 
 /// A result in which nothing is to be seen.

@@ -67,6 +67,8 @@ pub struct JobRun {
     pub memory: MemoryCurve,
     /// When the denoiser began with it, and at which step.
     pub generating_from: Option<(Instant, u32)>,
+    /// When its decoding began.
+    pub decoding_from: Option<Instant>,
     /// The clip that is being written. Dropped, it leaves no file.
     pub clip: Option<Clip>,
     /// The sound of the clip until its first frame comes.
@@ -92,6 +94,7 @@ impl JobRun {
             timings: Timings::default(),
             memory: MemoryCurve::start(),
             generating_from: None,
+            decoding_from: None,
             clip: None,
             sound: None,
             fraction: 0.0,
@@ -111,7 +114,11 @@ impl JobRun {
         (self.stage, self.step, self.steps) = (stage, step, steps);
         match stage {
             Stage::Generating => self.denoised = Some((step, steps)),
-            Stage::Decoding | Stage::Saving => self.part = None,
+            Stage::Decoding => {
+                self.part = None;
+                self.decoding_from.get_or_insert_with(Instant::now);
+            }
+            Stage::Saving => self.part = None,
             Stage::Loading | Stage::Encoding => {}
         }
         self.memory.sample();
@@ -119,7 +126,7 @@ impl JobRun {
 
     /// Begins another attempt: what was measured of the broken one does not count.
     pub fn restart(&mut self) {
-        self.generating_from = None;
+        (self.generating_from, self.decoding_from) = (None, None);
         (self.part, self.denoised) = (None, None);
         self.clip = None;
         self.sound = None;

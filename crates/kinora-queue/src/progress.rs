@@ -97,10 +97,16 @@ impl Line {
             return Some((left * step + tail) as f32);
         }
         let estimate = self.estimate?;
+        // What is left of this stage, where it can be counted.
+        let share = match progress.steps {
+            0 => 1.0,
+            steps => f64::from(steps.saturating_sub(progress.step)) / f64::from(steps),
+        };
         let left = match progress.stage {
-            Stage::Loading => estimate.load_seconds + estimate.seconds,
+            Stage::Loading => estimate.load_seconds * share + estimate.seconds,
             Stage::Encoding | Stage::Generating => estimate.seconds,
-            Stage::Decoding | Stage::Saving => estimate.tail_seconds,
+            Stage::Decoding => estimate.tail_seconds * share,
+            Stage::Saving => estimate.tail_seconds,
         };
         Some(left as f32)
     }

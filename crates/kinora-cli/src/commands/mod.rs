@@ -50,7 +50,7 @@ pub async fn request(context: &Context, look: &Look) -> Result<Request, Refusal>
         ("low_share", look.low_share.map(|v| json!(v))),
         ("boundary", look.boundary.map(|v| json!(v))),
         ("shift", look.shift.map(|v| json!(v))),
-        ("sound", look.no_sound.then(|| json!(false))),
+        ("sound", look.no_sound.then_some(json!(false))),
     ] {
         if let Some(value) = value {
             clip.insert(name.to_owned(), value);
