@@ -187,7 +187,7 @@ def main():
     step.add_argument("--crop", type=int, default=80, help="pixels; a multiple of 16")
     step.add_argument("--full-precision", action="store_true", help="no bfloat16")
     step = add("transformer", run_transformer)
-    step.add_argument("--minutes", type=float, help="end after so many, the rate falling in the last 30 %%; default: go on until killed")
+    step.add_argument("--minutes", type=float, help="end after so many, the rate falling to zero; default: go on until killed")
     step.add_argument("--batch", type=int, default=4)
     step.add_argument("--rate", type=float, default=2e-3, help="AdamW: modulations, embeddings, first and last layer")
     step.add_argument("--muon-rate", type=float, default=0.02, help="Muon: the blocks' matrices")

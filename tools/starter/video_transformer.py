@@ -307,7 +307,7 @@ def channel_weights(latents):
 
 def train(folder, minutes=None, batch=4, rate=2e-3, muon_rate=0.02, average_decay=0.996, device="cpu", amp=True, is_compiled=False, save_minutes=2):
     """Train the transformer; resumes from `folder`/transformer.pt. Without `minutes` it goes on at a constant rate until
-    killed; with, the rate falls in the last 30 % and the result is written to finished.pt, beside the checkpoint."""
+    killed; with, the rate falls to zero over the last four fifths and the result is written to finished.pt, beside the checkpoint."""
     shelf = Shelf(folder, device)
     while not shelf.refresh():
         time.sleep(5)
@@ -343,7 +343,7 @@ def train(folder, minutes=None, batch=4, rate=2e-3, muon_rate=0.02, average_deca
             refreshed = time.time()
         done = (time.time() - start) / (60 * minutes) if minutes else 0.0
         is_done = done >= 1
-        k = min(1.0, (step + 1) / 50) * min(1.0, max(0.01, (1 - done) / 0.3))
+        k = min(1.0, (step + 1) / 50) * min(1.0, max(0.01, (1 - done) / 0.8))
         for group in adam.param_groups:
             group["lr"] = rate * k
         latents, states, counts = shelf.draw(batch)

@@ -42,7 +42,8 @@ fn demo_clip() -> Result<()> {
         "1",
         "--json",
     ]))?;
-    let found: serde_json::Value = serde_json::from_str(&found).context("read the list of pictures")?;
+    let found: serde_json::Value =
+        serde_json::from_str(&found).context("read the list of pictures")?;
     let Some(picture) = found["assets"][0]["id"].as_str() else {
         bail!("none of the pictures shows a {DEMO_PICTURE}");
     };

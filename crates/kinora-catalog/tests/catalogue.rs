@@ -362,7 +362,10 @@ fn the_starter_is_found_beside_the_program() {
     let found = |program: &str| find_starter(None, Some(&root.join(program))).unwrap();
     let add = |starter: &str| {
         for part in ["image", "video"] {
-            write(&root.join(starter).join(part).join("model_index.json"), "{}");
+            write(
+                &root.join(starter).join(part).join("model_index.json"),
+                "{}",
+            );
         }
         root.join(starter)
     };

@@ -30,7 +30,11 @@ fn kinora(folder: &Path, arguments: &[&str]) {
 /// Mean difference of two pictures of one size, in steps of 255.
 fn difference(a: &[u8], b: &[u8]) -> f64 {
     assert_eq!(a.len(), b.len());
-    let sum: u64 = a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+    let sum: u64 = a
+        .iter()
+        .zip(b)
+        .map(|(a, b)| u64::from(a.abs_diff(*b)))
+        .sum();
     sum as f64 / a.len() as f64
 }
 
