@@ -95,7 +95,10 @@ def judge(scene, moves, kind, clip):
         x, y, r = painter.light_x / scale, painter.light_y / scale, 0.06 * unit
         box = slice(int(y - r), int(y + r)), slice(int(x - r), int(x + r))
         gained = frames[-1][box].astype(np.float32).mean() - frames[0][box].astype(np.float32).mean()
-        sky = frames[-1][: int(height * 0.5)].astype(np.float32).mean() - frames[0][: int(height * 0.5)].astype(np.float32).mean()
+        sky = (
+            frames[-1][: int(height * 0.5)].astype(np.float32).mean()
+            - frames[0][: int(height * 0.5)].astype(np.float32).mean()
+        )
         return gained - sky > 15, min(2.0, max(0.0, (gained - sky) / 40))
     if kind == "light":
         x, y, r = painter.light_x / scale, painter.light_y / scale, 0.115 * unit
@@ -171,7 +174,9 @@ def main():
     for kind, results in seen.items():
         right, share = np.mean([r for r, _ in results]), np.median([s for _, s in results])
         quality = -10 * np.log10(np.mean(errors[kind]) + 1e-9)
-        print(f"{kind:8} asked {len(results)}  seen {100 * right:5.1f} %  length {share:5.2f} of the asked one  {quality:.1f} dB to the rendered clip")
+        print(
+            f"{kind:8} asked {len(results)}  seen {100 * right:5.1f} %  length {share:5.2f} of the asked one  {quality:.1f} dB to the rendered clip"
+        )
     total = np.mean([r for results in seen.values() for r, _ in results])
     print(f"total    {100 * total:.1f} %, {time.time() - start:.0f} s")
     if args.sheet:

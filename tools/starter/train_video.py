@@ -54,7 +54,7 @@ def run_latents(args):
     projection = torch.load(os.path.join(args.run, "projection.pt"))
     folder = os.path.join(args.run, "latents")
     os.makedirs(folder, exist_ok=True)
-    for shard in range(args.shards):
+    for _ in range(args.shards):
         number = len(glob.glob(os.path.join(folder, "*.pt")))
         size = motion.SIZES[number % len(motion.SIZES)]
         jobs = [((number + 100, i), *size) for i in range(args.count)]
@@ -140,7 +140,10 @@ def run_sheet(args):
     import video_transformer as transformer
 
     rng = np.random.default_rng(args.seed)
-    drawn = [motion.sample(rng, held_out=True, only=kind) for kind in ("light", "light", "clouds", "boat", "boat", "balloon", "fall", "fall")]
+    drawn = [
+        motion.sample(rng, held_out=True, only=kind)
+        for kind in ("light", "light", "clouds", "boat", "boat", "balloon", "fall", "fall")
+    ]
     prompts = [motion.prompt(rng, *d, is_plain=True) for d in drawn]
     projection = torch.load(os.path.join(args.run, "projection.pt"))
     firsts = [autoencoder.to_unit(motion.draw_clip(*d, frames=1)) for d in drawn]
@@ -187,7 +190,9 @@ def main():
     step.add_argument("--crop", type=int, default=80, help="pixels; a multiple of 16")
     step.add_argument("--full-precision", action="store_true", help="no bfloat16")
     step = add("transformer", run_transformer)
-    step.add_argument("--minutes", type=float, help="end after so many, the rate falling in the last 30 %%; default: go on until killed")
+    step.add_argument(
+        "--minutes", type=float, help="end after so many, the rate falling to zero; default: go on until killed"
+    )
     step.add_argument("--batch", type=int, default=4)
     step.add_argument("--rate", type=float, default=2e-3, help="AdamW: modulations, embeddings, first and last layer")
     step.add_argument("--muon-rate", type=float, default=0.02, help="Muon: the blocks' matrices")

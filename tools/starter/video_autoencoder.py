@@ -18,7 +18,12 @@ from muon import Muon
 
 CHANNELS, STILL = 40, 30  # latent channels, and how many of them are averages
 ENCODER_BASE, DECODER_BASE, MULTIPLIERS = 14, 10, (2, 4, 6, 6)
-FOUR, EIGHT, EIGHT_MOVING, MOVING = 28, 40, 16, 20  # channels of the pyramid: 4x4, 8x8 and its differences, theirs at 16x16
+FOUR, EIGHT, EIGHT_MOVING, MOVING = (
+    28,
+    40,
+    16,
+    20,
+)  # channels of the pyramid: 4x4, 8x8 and its differences, theirs at 16x16
 CARRIER = 100.0  # a constant pair of channels this strong makes the encoder's last norm a fixed scaling
 
 
@@ -94,11 +99,15 @@ def fit_projection(clips):
     s = s / (scale / gain)[:, None, None]
     rows = torch.cat([s[1::2] - s[0::2], m[0::2], m[1::2]], 1).movedim(1, -1).flatten(0, 2) / 2
     axes, variances, total = _axes(rows, CHANNELS - STILL, is_centred=False)
-    print(f"differences {variances.sum() / total:.5f}; their energy against the averages' {total / (s.var((0, 2, 3)).sum().item()):.4f}")
+    print(
+        f"differences {variances.sum() / total:.5f}; their energy against the averages' {total / (s.var((0, 2, 3)).sum().item()):.4f}"
+    )
     axes = axes * (variances**-0.25 / gain / 2)[:, None]
     axes[:, :STILL] /= scale / gain
     p["difference"] = axes
-    p["colour"] = torch.linalg.pinv(p["still"].flatten(1)).reshape(EIGHT, 4, STILL).mean(1)  # of a block, in 8x8 features
+    p["colour"] = (
+        torch.linalg.pinv(p["still"].flatten(1)).reshape(EIGHT, 4, STILL).mean(1)
+    )  # of a block, in 8x8 features
     p["colour"] = _mean_colour(p)
     return p
 
@@ -181,7 +190,9 @@ def write_projection(network, p):
     pass_on(blocks[4].conv_shortcut, EIGHT + EIGHT_MOVING)
     conv, line = blocks[5].resample[1], blocks[5].time_conv
     n, m = CHANNELS, CHANNELS - STILL
-    moving = [STILL + i for i in range(m)] + [n + STILL + i for i in range(m)]  # where the movements of 16x16 blocks wait
+    moving = [STILL + i for i in range(m)] + [
+        n + STILL + i for i in range(m)
+    ]  # where the movements of 16x16 blocks wait
     conv.weight[:STILL, :EIGHT, :2, :2], conv.weight[n : n + STILL, :EIGHT, :2, :2] = p["still"], -p["still"]
     conv.bias[:STILL], conv.bias[n : n + STILL] = p["bias"], -p["bias"]
     conv.weight[moving, EIGHT : EIGHT + EIGHT_MOVING, :2, :2] = p["moving"]
@@ -214,7 +225,11 @@ def _start_decoder(d, p, carried=20, carrier=10.0):
     def start(conv):
         conv.weight.mul_(0.5)
         conv.weight[:carried] = 0
-        at = (2, 1, 1) if conv.weight.ndim == 5 and conv.weight.shape[2] == 3 else tuple(s // 2 for s in conv.weight.shape[2:])
+        at = (
+            (2, 1, 1)
+            if conv.weight.ndim == 5 and conv.weight.shape[2] == 3
+            else tuple(s // 2 for s in conv.weight.shape[2:])
+        )
         for i in range(carried):
             conv.weight[(i, i, *at)] = 1
 
@@ -292,7 +307,9 @@ def _crop(rng, clips, size, frames):
     return best[1][:, :, ::-1] if rng.random() < 0.5 else best[1]
 
 
-def train_decoder(folder, clips, steps, batch=3, crop=80, frames=5, rate=5e-4, muon_rate=0.004, amp=True, device="cpu", save_minutes=2):
+def train_decoder(
+    folder, clips, steps, batch=3, crop=80, frames=5, rate=5e-4, muon_rate=0.004, amp=True, device="cpu", save_minutes=2
+):
     """Train the decoder on latents of the linear encoder; resumes from `folder`/decoder.pt. `clips` are uint8
     [n, t, h, w, 3]. A little noise on the latents makes the decoder bear the transformer's small errors."""
     p = torch.load(os.path.join(folder, "projection.pt"))
@@ -353,7 +370,10 @@ def train_decoder(folder, clips, steps, batch=3, crop=80, frames=5, rate=5e-4, m
             )  # fmt: skip
             os.replace(path + ".new", path)
             quality = -10 * math.log10(error.detach().clamp(-2, 2).square().mean().item() / 4)
-            print(f"{time.strftime('%H:%M:%S')} decoder {step}/{steps} loss {loss.item():.4f} psnr of the batch {quality:.2f} dB", flush=True)
+            print(
+                f"{time.strftime('%H:%M:%S')} decoder {step}/{steps} loss {loss.item():.4f} psnr of the batch {quality:.2f} dB",
+                flush=True,
+            )
 
 
 def load_network(folder, device="cpu"):

@@ -58,7 +58,9 @@ class Code:
         self.sizes = [len(values) for values in MOTIONS.values()]
         self.offsets = np.cumsum([0] + self.sizes[:-1]).tolist()
         generator = torch.Generator().manual_seed(1)
-        self.vectors = torch.linalg.qr(torch.randn(WIDTH, sum(self.sizes) + 1, generator=generator))[0].T * WIDTH**0.5 / 2.5
+        self.vectors = (
+            torch.linalg.qr(torch.randn(WIDTH, sum(self.sizes) + 1, generator=generator))[0].T * WIDTH**0.5 / 2.5
+        )
 
     def encode(self, told):
         """Codes [n, WIDTH] of labels [n, kinds], and the projection that leaves out kinds that are not told."""
@@ -150,5 +152,3 @@ def encode(tokenizer, model, prompts, length=64, batch=256):
         states.append(model(tokens.input_ids, mask)[0] * mask[..., None])
         counts.append(mask.sum(1))
     return torch.cat(states), torch.cat(counts)
-
-

@@ -275,7 +275,9 @@ class Shelf:
             scenes = [(Scene(**s), motion.Motion(**m)) for s, m in state["scenes"]]
             prompts = [motion.prompt(self.rng, *pair) for pair in scenes for _ in range(self.each)]
             states, counts = video_text.encode(self.tokenizer, self.encoder, prompts, length=40)
-            self.shards.append((state["latents"].to(self.device), states.half().to(self.device), counts.to(self.device)))
+            self.shards.append(
+                (state["latents"].to(self.device), states.half().to(self.device), counts.to(self.device))
+            )
         return sum(len(shard[0]) for shard in self.shards)
 
     def draw(self, count):
@@ -305,9 +307,20 @@ def channel_weights(latents):
 # --------------------------------------------------------------------- training
 
 
-def train(folder, minutes=None, batch=4, rate=2e-3, muon_rate=0.02, average_decay=0.996, device="cpu", amp=True, is_compiled=False, save_minutes=2):
+def train(
+    folder,
+    minutes=None,
+    batch=4,
+    rate=2e-3,
+    muon_rate=0.02,
+    average_decay=0.996,
+    device="cpu",
+    amp=True,
+    is_compiled=False,
+    save_minutes=2,
+):
     """Train the transformer; resumes from `folder`/transformer.pt. Without `minutes` it goes on at a constant rate until
-    killed; with, the rate falls in the last 30 % and the result is written to finished.pt, beside the checkpoint."""
+    killed; with, the rate falls to zero over the last four fifths and the result is written to finished.pt, beside the checkpoint."""
     shelf = Shelf(folder, device)
     while not shelf.refresh():
         time.sleep(5)
@@ -317,7 +330,9 @@ def train(folder, minutes=None, batch=4, rate=2e-3, muon_rate=0.02, average_deca
     hidden = [p for n, p in model.named_parameters() if p.ndim == 2 and "blocks" in n and "table" not in n]
     chosen = {id(p) for p in hidden}
     muon = Muon(hidden)
-    adam = torch.optim.AdamW([p for p in model.parameters() if id(p) not in chosen], lr=rate, betas=(0.9, 0.97), weight_decay=0)
+    adam = torch.optim.AdamW(
+        [p for p in model.parameters() if id(p) not in chosen], lr=rate, betas=(0.9, 0.97), weight_decay=0
+    )
     parameters = list(model.parameters())
     average = [p.detach().clone() for p in parameters]
     path, seen, step = os.path.join(folder, "transformer.pt"), 0, 0
@@ -343,7 +358,7 @@ def train(folder, minutes=None, batch=4, rate=2e-3, muon_rate=0.02, average_deca
             refreshed = time.time()
         done = (time.time() - start) / (60 * minutes) if minutes else 0.0
         is_done = done >= 1
-        k = min(1.0, (step + 1) / 50) * min(1.0, max(0.01, (1 - done) / 0.3))
+        k = min(1.0, (step + 1) / 50) * min(1.0, max(0.01, (1 - done) / 0.8))
         for group in adam.param_groups:
             group["lr"] = rate * k
         latents, states, counts = shelf.draw(batch)
@@ -381,7 +396,14 @@ def train(folder, minutes=None, batch=4, rate=2e-3, muon_rate=0.02, average_deca
             )
         if is_done or now - last_save > 60 * save_minutes:
             last_save = now
-            state = {"model": model.state_dict(), "muon": muon.state_dict(), "adam": adam.state_dict(), "average": average, "seen": seen, "step": step}
+            state = {
+                "model": model.state_dict(),
+                "muon": muon.state_dict(),
+                "adam": adam.state_dict(),
+                "average": average,
+                "seen": seen,
+                "step": step,
+            }
             torch.save(state, path + ".new")
             os.replace(path + ".new", path)
 

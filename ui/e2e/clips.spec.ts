@@ -43,7 +43,7 @@ test('a dropped picture becomes a clip that plays, and steps frame by frame', as
   await dropPicture(page);
   await expect(page.getByText('256 × 256 pixels', { exact: true })).toBeVisible();
   await page.getByLabel('Prompt', { exact: true }).fill('the sun sets');
-  await page.getByLabel('Frames', { exact: true }).fill('9');
+  await page.getByRole('textbox', { name: 'Frames', exact: true }).fill('9');
   await page.getByRole('button', { name: /^Generate/ }).click();
 
   const video = page.locator('video').first();
