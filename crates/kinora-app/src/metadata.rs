@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kinora_core::{Expansion, Model, Recipe, Request};
+use kinora_core::{Expansion, Model, Recipe, Request, VideoOptions};
 use kinora_media::{Metadata, Source};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use crate::{
     app::App,
     error::Result,
     jobs::Note,
+    recipes,
     resolve::{Candidate, default_model},
 };
 
@@ -126,6 +127,17 @@ fn interpret(
         request.sampler = Some(recipe.plan.sampler);
         request.schedule = Some(recipe.plan.schedule);
         request.format = Some(recipe.plan.output.format);
+        // A clip's length and rates; the picture that it ends with may not be here.
+        request.video = VideoOptions {
+            end_image: None,
+            ..recipes::to_request(&recipe.plan, None).video
+        };
+        // Who asks anew wants what the draft was a draft of.
+        if let Some(full) = recipe.plan.draft {
+            (request.width, request.height) = (Some(full.size.width), Some(full.size.height));
+            request.steps = Some(full.steps);
+            request.video.frames = full.frames;
+        }
     } else if let Some(sampler) = metadata.sampler
         && !sampler.eq_ignore_ascii_case("euler")
     {

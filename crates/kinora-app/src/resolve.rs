@@ -162,7 +162,8 @@ pub fn resolve(
         },
     };
     if request.draft {
-        base = check.draft(base, model);
+        let full = std::mem::replace(&mut base, check.draft(&base, model));
+        check.full_memory(&full, context);
     }
     check.memory(&base, context);
     if !check.problems.is_empty() {
@@ -346,11 +347,11 @@ impl Check {
     }
 
     /// The draft of a plan, which says what it leaves out.
-    fn draft(&mut self, full: Plan, model: &Model) -> Plan {
-        let Some(draft) = draft::shrink(&full, &model.capabilities) else {
+    fn draft(&mut self, full: &Plan, model: &Model) -> Plan {
+        let Some(draft) = draft::shrink(full, &model.capabilities) else {
             let message = "nothing can be made smaller for a draft: it is made in full".to_owned();
             self.note("draft", message);
-            return full;
+            return full.clone();
         };
         let describe = |plan: &Plan| {
             let frames = plan.video.map(|video| format!(", {} frames", video.frames));
@@ -362,9 +363,22 @@ impl Check {
                 plan.steps
             )
         };
-        let message = format!("a draft: {}; in full {}", describe(&draft), describe(&full));
+        let message = format!("a draft: {}; in full {}", describe(&draft), describe(full));
         self.note("draft", message);
         draft
+    }
+
+    /// Says that what a draft is a draft of will not fit here.
+    fn full_memory(&mut self, full: &Plan, context: &Context<'_>) {
+        let needed = (context.memory_needed)(full);
+        if let Some(available) = context.memory_available.filter(|bytes| *bytes < needed) {
+            let message = format!(
+                "in full it needs {} of memory, and this machine can give {}",
+                format_bytes(needed),
+                format_bytes(available)
+            );
+            self.note("draft", message);
+        }
     }
 
     /// The texts with their choices; None: they cannot be read.

@@ -205,10 +205,12 @@ export function applyEvents(client: QueryClient, events: Event[], markStale: Mar
     }
   }
   if (jobs.size) writeJobs(client, jobs, markStale);
-  if (assets.size) {
-    writeAssets(client, assets, markStale);
-    // Which of them were made from which only the server knows.
-    markStale(keys.allRelatives());
+  if (assets.size) writeAssets(client, assets, markStale);
+  for (const { recipe } of assets.values()) {
+    const { parent, source } = recipe.plan;
+    for (const id of [parent, source?.image.asset, source?.mask?.asset, source?.end_image?.asset]) {
+      if (id) markStale(keys.relatives(id));
+    }
   }
   for (const batch of batches.values()) {
     writeKnown(client, keys.batch(batch.id), batch);

@@ -32,7 +32,6 @@ export const keys = {
   jobList: (filter: JobFilter) => ['jobs', 'list', filter] as const,
   jobPage: (filter: JobFilter, page: number) => ['jobs', 'list', filter, page] as const,
   asset: (id: string) => ['assets', 'one', id] as const,
-  allRelatives: () => ['assets', 'relatives'] as const,
   relatives: (id: string) => ['assets', 'relatives', id] as const,
   assetList: (filter: AssetFilter) => ['assets', 'list', filter] as const,
   assetPage: (filter: AssetFilter, page: number) => ['assets', 'list', filter, page] as const,

@@ -3,17 +3,18 @@ import type { Plan } from './types';
 
 const input = (sha256: string | undefined) => (sha256 ? `input:${sha256}` : null);
 
-/** With its choices, where its words were drawn: the same seed draws the same ones again. */
+/** Of a draft, what it is a draft of. With its choices, where its words were drawn: the same seed draws the same ones again. */
 export function settingsOf(plan: Plan): Record<string, unknown> {
-  const { template } = plan;
+  const { template, draft } = plan;
+  const size = draft?.size ?? plan.size;
   return {
     prompt: template ? template.prompt : plan.prompt,
     negative_prompt: template ? template.negative_prompt : plan.negative_prompt,
     expansion: template && template.expansion !== 'random' ? template.expansion : null,
     model: plan.model.id,
-    width: plan.size.width,
-    height: plan.size.height,
-    steps: plan.steps,
+    width: size.width,
+    height: size.height,
+    steps: draft?.steps ?? plan.steps,
     guidance: plan.guidance,
     true_cfg: plan.true_cfg,
     seed: plan.seed,
@@ -25,7 +26,11 @@ export function settingsOf(plan: Plan): Record<string, unknown> {
     strength: plan.source?.strength ?? null,
     loras: (plan.loras ?? []).map(({ name, weight, expert }) => ({ name, weight, expert })),
     video: plan.video
-      ? { ...plan.video, end_image: input(plan.source?.end_image?.sha256) }
+      ? {
+          ...plan.video,
+          frames: draft?.frames ?? plan.video.frames,
+          end_image: input(plan.source?.end_image?.sha256),
+        }
       : undefined,
   };
 }

@@ -7,7 +7,7 @@ import { useModels } from '@/api/queries';
 import type { Submitted } from '@/api/types';
 import { animates, isUsable } from '@/components/request/ability';
 import { toastError } from '@/components/toast';
-import { followedClipStore } from '@/lib/followed';
+import { followedClipStore, followedStore } from '@/lib/followed';
 import { plural } from '@/lib/format';
 
 export function useClips() {
@@ -15,11 +15,11 @@ export function useClips() {
   const navigate = useNavigate();
   const animate = useCommand('clips_animate');
   const makeFull = useCommand('clips_make_full');
-  const tell = (what: string, { batch, notes }: Submitted) => {
-    followedClipStore.set({ batch, job: null });
+  const tell = (what: string, { batch, notes }: Submitted, isClip = true) => {
+    (isClip ? followedClipStore : followedStore).set({ batch, job: null });
     toast.success(what, {
       description: notes.map((note) => note.message).join(' ') || undefined,
-      action: { label: 'Watch', onClick: () => void navigate('/video') },
+      action: { label: 'Watch', onClick: () => void navigate(isClip ? '/video' : '/create') },
     });
   };
   return {
@@ -38,8 +38,8 @@ export function useClips() {
           onError: toastError,
         },
       ),
-    /** Queues drafts again in full, by their ids. */
-    makeFull: (ids: string[]) =>
+    /** Queues drafts again in full, by their ids. They are shown on the page of the first one. */
+    makeFull: (ids: string[], isClip: boolean) =>
       makeFull.mutate(
         { ids },
         {
@@ -49,6 +49,7 @@ export function useClips() {
                 ? 'Queued in full.'
                 : `${plural(queued.pictures, 'draft')} queued in full.`,
               queued,
+              isClip,
             ),
           onError: toastError,
         },

@@ -61,7 +61,7 @@ describe('Gallery', () => {
     await waitFor(() => expect(called('models_list').length).toBeGreaterThan(0));
     act(() => screen.getByRole('listbox', { name: 'Pictures' }).focus());
     await user.keyboard('{Control>}a{/Control}');
-    await screen.findByRole('button', { name: 'Make the draft full' });
+    await screen.findByRole('button', { name: 'Make drafts full' });
     await user.keyboard('d');
     await waitFor(() => expect(called('clips_make_full')).toEqual([{ ids: [clip.id] }]));
     await user.keyboard('{Escape}{Home}v');

@@ -163,7 +163,7 @@ export function AssetStage({ id }: { id: string }) {
             variant="primary"
             isBusy={clips.isMakingFull}
             icon={<Sparkles size={15} aria-hidden="true" />}
-            onClick={() => clips.makeFull([asset.id])}
+            onClick={() => clips.makeFull([asset.id], asset.kind === 'video')}
           >
             Make it full
           </Button>

@@ -180,7 +180,7 @@ function Row({
             <IconButton
               size="sm"
               label={`Make row ${number} full`}
-              onClick={() => clips.makeFull([asset])}
+              onClick={() => clips.makeFull([asset], Boolean(plan.video))}
             >
               <Sparkles size={14} aria-hidden="true" />
             </IconButton>

@@ -20,9 +20,9 @@ import {
 import { useSearchParams } from 'react-router';
 import { toast } from 'sonner';
 
-import { useCommand } from '@/api/client';
+import { call, useCommand } from '@/api/client';
 import { host } from '@/api/host';
-import type { AssetFilter } from '@/api/keys';
+import { keys, type AssetFilter } from '@/api/keys';
 import { assetIdAt, useAssetWindow } from '@/api/queries';
 import type { Asset } from '@/api/types';
 import { GalleryIcon } from '@/components/icons';
@@ -145,27 +145,42 @@ export default function GalleryPage() {
     if (asset.recipe.plan.draft) return 'full';
     return asset.kind === 'image' && clips.canAnimate ? 'animate' : null;
   };
-  /** Those of some results that this can be done with. */
-  const able = (among: string[], act: TileAct): string[] => {
-    const wanted = new Set(among);
-    const found: string[] = [];
-    for (let at = 0; at < list.total && found.length < wanted.size; at += 1) {
+  /** Results by their ids: those on screen, and those that were scrolled away. */
+  const assetsOf = (wanted: string[]) => {
+    const shown = new Map<string, Asset>();
+    for (let at = range.first; at <= range.last; at += 1) {
       const asset = list.at(at);
-      if (asset && wanted.has(asset.id) && actOf(asset) === act) found.push(asset.id);
+      if (asset) shown.set(asset.id, asset);
     }
-    return found;
+    const read = (id: string) =>
+      client.fetchQuery({
+        queryKey: keys.asset(id),
+        queryFn: () => call('assets_get', { id }),
+        staleTime: 60_000,
+      });
+    return Promise.all(wanted.map((id) => shown.get(id) ?? read(id)));
   };
-  const animate = (among: string[]) => {
-    const found = able(among, 'animate');
-    if (found.length) clips.animate(found.map((id) => `asset:${id}`));
+  const act = async (kind: TileAct, wanted: string[]) => {
+    const able = (await assetsOf(wanted)).filter((asset) => actOf(asset) === kind);
+    if (!able[0]) return;
+    if (kind === 'animate') clips.animate(able.map(({ id }) => `asset:${id}`));
+    else
+      clips.makeFull(
+        able.map(({ id }) => id),
+        able[0].kind === 'video',
+      );
   };
-  const makeFull = (among: string[]) => {
-    const found = able(among, 'full');
-    if (found.length) clips.makeFull(found);
-  };
-  const onAct = useLatest((asset: Asset) =>
-    actOf(asset) === 'full' ? makeFull([asset.id]) : animate([asset.id]),
-  );
+  const actOn = (kind: TileAct, wanted: string[]) => void act(kind, wanted).catch(toastError);
+  const onAct = useLatest((asset: Asset) => {
+    const kind = actOf(asset);
+    if (kind) actOn(kind, [asset.id]);
+  });
+  /** Whether one of the selected results that are on screen can be that. */
+  const hasSelected = (kind: TileAct) =>
+    count > 0 &&
+    Array.from({ length: range.last - range.first + 1 }, (_, i) => list.at(range.first + i)).some(
+      (asset) => asset && selection.ids.has(asset.id) && actOf(asset) === kind,
+    );
 
   const onKeyDown = (event: KeyboardEvent) => {
     const columns = grid.current?.columns ?? 1;
@@ -192,8 +207,7 @@ export default function GalleryPage() {
       remove();
     } else if ((event.key === 'v' || event.key === 'd') && isPlainKey(event)) {
       event.preventDefault();
-      if (event.key === 'v') animate(meant);
-      else makeFull(meant);
+      actOn(event.key === 'v' ? 'animate' : 'full', meant);
     } else if (event.key === 'Escape' && count) {
       event.preventDefault();
       clear();
@@ -391,10 +405,10 @@ export default function GalleryPage() {
         <SelectionBar
           count={count}
           isTrash={isTrash}
-          movable={able(ids, 'animate').length}
-          drafts={able(ids, 'full').length}
-          onAnimate={() => animate(ids)}
-          onMakeFull={() => makeFull(ids)}
+          canMove={hasSelected('animate')}
+          hasDrafts={hasSelected('full')}
+          onAnimate={() => actOn('animate', ids)}
+          onMakeFull={() => actOn('full', ids)}
           onRestore={() =>
             restore.mutate(
               { ids },

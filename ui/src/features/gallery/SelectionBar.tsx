@@ -7,8 +7,8 @@ import { plural } from '@/lib/format';
 export function SelectionBar({
   count,
   isTrash,
-  movable,
-  drafts,
+  canMove,
+  hasDrafts,
   onAnimate,
   onMakeFull,
   onRestore,
@@ -18,10 +18,10 @@ export function SelectionBar({
 }: {
   count: number;
   isTrash: boolean;
-  /** How many of them can be set in motion. */
-  movable: number;
-  /** How many of them are drafts. */
-  drafts: number;
+  /** Whether some of them can be set in motion. */
+  canMove: boolean;
+  /** Whether some of them are drafts. */
+  hasDrafts: boolean;
   onAnimate(): void;
   onMakeFull(): void;
   onRestore(): void;
@@ -49,23 +49,23 @@ export function SelectionBar({
         </>
       ) : (
         <>
-          {drafts > 0 && (
+          {hasDrafts && (
             <Button
               size="sm"
               variant="primary"
               icon={<Sparkles size={15} aria-hidden="true" />}
               onClick={onMakeFull}
             >
-              {drafts === 1 ? 'Make the draft full' : `Make ${drafts} drafts full`}
+              {count === 1 ? 'Make the draft full' : 'Make drafts full'}
             </Button>
           )}
-          {movable > 0 && (
+          {canMove && (
             <Button
               size="sm"
               icon={<Clapperboard size={15} aria-hidden="true" />}
               onClick={onAnimate}
             >
-              {movable === 1 ? 'Make it move' : `Make ${movable} move`}
+              {count === 1 ? 'Make it move' : 'Make them move'}
             </Button>
           )}
           <Button size="sm" icon={<Download size={15} aria-hidden="true" />} onClick={onDownload}>

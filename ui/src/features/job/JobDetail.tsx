@@ -163,7 +163,7 @@ function Detail({ job }: { job: Job }) {
             variant="primary"
             isBusy={clips.isMakingFull}
             icon={<Sparkles size={14} aria-hidden="true" />}
-            onClick={() => clips.makeFull([asset])}
+            onClick={() => clips.makeFull([asset], Boolean(plan.video))}
           >
             Make it full
           </Button>

@@ -304,7 +304,7 @@ function useActions(asset: Asset | undefined, afterTrash: () => Promise<void>) {
       void beginClip(`asset:${asset.id}`);
     },
     makeFull: () => {
-      if (asset?.recipe.plan.draft) clips.makeFull([asset.id]);
+      if (asset?.recipe.plan.draft) clips.makeFull([asset.id], asset.kind === 'video');
     },
     start: () => {
       if (!asset) return;
