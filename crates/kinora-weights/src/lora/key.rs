@@ -263,7 +263,11 @@ mod tests {
             ),
         ] {
             let key = parse(&format!("{name}.lora_down.weight")).unwrap();
-            assert_eq!((key.component, key.layer.as_str()), (component, layer), "{name}");
+            assert_eq!(
+                (key.component, key.layer.as_str()),
+                (component, layer),
+                "{name}"
+            );
         }
     }
 }
