@@ -31,6 +31,9 @@ def recorded(part):
 
 def run(pipe):
     x = recorded("transformer")
+    if not is_two:
+        pixels = pipe.vae_spatial_compression_ratio
+        x["rope_interpolation_scale"] = (pipe.vae_temporal_compression_ratio / about["inputs"]["frame_rate"], pixels, pixels)
     results = pipe.transformer(**{n: t.float() if torch.is_tensor(t) and t.is_floating_point() else t for n, t in x.items()}, return_dict=False)
     return [t.contiguous() for t in results[:2 if is_two else 1]]
 
@@ -41,6 +44,10 @@ def numbers(*shape, seed):
 
 pipe = DiffusionPipeline.from_pretrained(case / "model", torch_dtype=torch.float32)
 expected = {f"none.{i}": t for i, t in enumerate(run(pipe))}
+# Every input was recorded.
+out_names = ["transformer.call0.out.0", "transformer.call0.out.1"] if is_two else ["transformer.call0.out"]
+for i, n in enumerate(out_names):
+    assert torch.allclose(expected[f"none.{i}"], golden[n], atol=1e-5), n
 tensors = {}
 linears = [(n, m.weight) for n, m in pipe.transformer.named_modules() if isinstance(m, torch.nn.Linear)]
 for i, (n, w) in enumerate(linears):

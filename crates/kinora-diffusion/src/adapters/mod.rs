@@ -187,12 +187,20 @@ pub struct Adapted {
     targets: Option<LoraTargets>,
     /// What its networks are brought to.
     adapters: Vec<WeightedAdapter>,
+    /// Bytes that they take beyond those of the model as it was loaded: a layer that was kept in
+    /// bf16 is merged in the format of the computation, one that stays has a branch beside it.
+    added_bytes: u64,
 }
 
 impl Adapted {
     /// What its networks are brought to.
     pub fn adapters(&self) -> &[WeightedAdapter] {
         &self.adapters
+    }
+
+    /// Bytes that the adapters take beyond those of the model.
+    pub fn added_bytes(&self) -> u64 {
+        self.added_bytes
     }
 
     /// The adapters, for the identity of checkpoints.
@@ -233,7 +241,21 @@ pub trait Adaptive {
             self.adapted().targets = Some(targets);
         }
         let targets = self.adapted().targets.get_or_insert_default();
-        Adapter::open(path, targets)
+        let adapter = Adapter::open(path, targets)?;
+        let LoraReport {
+            applied,
+            keys,
+            unmatched,
+            ..
+        } = adapter.report();
+        match unmatched.first() {
+            Some(first) => tracing::warn!(
+                path = %path.display(), applied, keys, without = first.key, reason = first.reason,
+                "an adapter fits in part"
+            ),
+            None => tracing::info!(path = %path.display(), applied, keys, "an adapter fits"),
+        }
+        Ok(adapter)
     }
 
     /// Brings the networks to these adapters without reading the model again, from whatever they
@@ -251,16 +273,27 @@ pub trait Adaptive {
                 .into_iter()
                 .try_for_each(|network| network.adapt(adapters))
         };
+        let before = count_bytes(&self.networks());
         let result = adapt(self.networks(), &adapters);
-        self.adapted().adapters = adapters;
+        let after = count_bytes(&self.networks());
+        let adapted = self.adapted();
+        adapted.added_bytes = (adapted.added_bytes + after).saturating_sub(before);
+        adapted.adapters = adapters;
         if let Err(error) = result {
             // Half of it would be neither the one nor the other.
-            self.adapted().adapters.clear();
+            let adapted = self.adapted();
+            adapted.adapters.clear();
+            adapted.added_bytes = 0;
             adapt(self.networks(), &[])?;
             return Err(error);
         }
         Ok(())
     }
+}
+
+fn count_bytes(networks: &[AdaptableNetwork]) -> u64 {
+    let layers = networks.iter().flat_map(|network| &network.layers);
+    layers.map(|layer| layer.bytes()).sum()
 }
 
 /// Narrows targets to the tensors that the model's layers can change: everything else is told as

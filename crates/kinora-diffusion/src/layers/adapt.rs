@@ -35,6 +35,9 @@ pub trait Adaptable {
     /// The full names of its tensors.
     fn tensors(&self) -> Vec<String>;
 
+    /// Bytes that it occupies now, with what changes it.
+    fn bytes(&self) -> u64;
+
     /// Brings the layer from whatever it was changed to before to these changes. Without changes its
     /// tensors are read again from where they came from: the bytes are those of the beginning.
     fn adapt(&mut self, changes: &dyn TensorChanges) -> Result<()>;

@@ -50,6 +50,11 @@ impl Adaptable for Affine {
             .collect()
     }
 
+    fn bytes(&self) -> u64 {
+        // Two vectors of f32.
+        4 * (self.weight.elem_count() + self.bias.elem_count()) as u64
+    }
+
     fn adapt(&mut self, changes: &dyn TensorChanges) -> Result<()> {
         let Some(weights) = &self.origin else {
             return Ok(());

@@ -92,6 +92,10 @@ impl Adaptable for LayerNorm {
         self.affine.tensors()
     }
 
+    fn bytes(&self) -> u64 {
+        self.affine.bytes()
+    }
+
     fn adapt(&mut self, changes: &dyn TensorChanges) -> Result<()> {
         self.affine.adapt(changes)
     }
@@ -100,6 +104,10 @@ impl Adaptable for LayerNorm {
 impl Adaptable for GroupNorm {
     fn tensors(&self) -> Vec<String> {
         self.affine.tensors()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.affine.bytes()
     }
 
     fn adapt(&mut self, changes: &dyn TensorChanges) -> Result<()> {
@@ -111,6 +119,10 @@ impl Adaptable for RmsNorm {
     fn tensors(&self) -> Vec<String> {
         let origin = self.origin.iter();
         origin.map(|weights| weights.full_name("weight")).collect()
+    }
+
+    fn bytes(&self) -> u64 {
+        4 * self.weight.elem_count() as u64
     }
 
     fn adapt(&mut self, changes: &dyn TensorChanges) -> Result<()> {

@@ -168,9 +168,9 @@ impl Ltx2Pipeline {
         })
     }
 
-    /// Bytes that the weights occupy.
+    /// Bytes that the weights occupy, with what adapters add.
     pub fn weight_bytes(&self) -> u64 {
-        self.weight_bytes
+        self.weight_bytes.saturating_add(self.adapted.added_bytes())
     }
 
     /// Widths and heights must be multiples of it.

@@ -157,9 +157,10 @@ impl WanPipeline {
         })
     }
 
-    /// Bytes that the weights occupy, with one denoiser in memory.
+    /// Bytes that the weights occupy, with one denoiser in memory and what adapters add.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
+            .saturating_add(self.experts.adapted.added_bytes())
     }
 
     /// Widths and heights must be multiples of it.

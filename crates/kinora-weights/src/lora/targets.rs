@@ -138,7 +138,7 @@ impl LoraTargets {
     }
 
     fn add(&mut self, component: LoraComponent, map: &KeyMap, set: &WeightSet) {
-        for (name, view) in set.tensors() {
+        for (name, view) in set.tensors().filter(|(name, _)| !is_fixed(name)) {
             self.shapes
                 .insert((component, name.to_owned()), view.shape.clone());
             let module = match name.rsplit_once('.') {
@@ -217,4 +217,19 @@ impl LoraTargets {
     pub(super) fn has_component(&self, component: LoraComponent) -> bool {
         self.shapes.keys().any(|(other, _)| *other == component)
     }
+}
+
+/// Whether a tensor stays as it is under adapters: tables that networks look up or add, which are no
+/// layers.
+fn is_fixed(name: &str) -> bool {
+    let tables = [
+        "scale_shift_table",
+        "pos_embed",
+        "learnable_registers",
+        "token_embedding.weight",
+        "position_embedding.weight",
+        "shared.weight",
+        "relative_attention_bias.weight",
+    ];
+    tables.iter().any(|table| name.ends_with(table))
 }

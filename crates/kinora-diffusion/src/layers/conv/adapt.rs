@@ -36,6 +36,10 @@ impl Adaptable for Conv2d {
             .collect()
     }
 
+    fn bytes(&self) -> u64 {
+        Self::bytes(self)
+    }
+
     fn adapt(&mut self, changes: &dyn TensorChanges) -> Result<()> {
         let Some(origin) = self.origin.clone() else {
             return Ok(());
@@ -81,6 +85,10 @@ impl Adaptable for Conv2d {
 impl Adaptable for Enlarging {
     fn tensors(&self) -> Vec<String> {
         self.conv.tensors()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.conv.bytes()
     }
 
     fn adapt(&mut self, changes: &dyn TensorChanges) -> Result<()> {

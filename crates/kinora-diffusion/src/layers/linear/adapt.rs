@@ -61,6 +61,10 @@ impl Adaptable for Linear {
         })
     }
 
+    fn bytes(&self) -> u64 {
+        Self::bytes(self)
+    }
+
     fn adapt(&mut self, changes: &dyn TensorChanges) -> Result<()> {
         let Some(origin) = self.origin.clone() else {
             return Ok(());

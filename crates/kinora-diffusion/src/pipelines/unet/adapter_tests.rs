@@ -114,6 +114,7 @@ impl Tiny {
 fn every_kind_equals_the_reference_and_leaves_no_trace() {
     let mut tiny = Tiny::open("sdxl");
     let before = tiny.answer();
+    let bytes = tiny.pipeline.weight_bytes();
     tiny.compare("none");
     for (name, list, kind) in [
         ("peft", &[("peft", 1.0)][..], "LoRA"),
@@ -132,11 +133,15 @@ fn every_kind_equals_the_reference_and_leaves_no_trace() {
             assert_eq!(one.adapter.report().kinds, [kind], "{name}");
         }
         tiny.compare(name);
+        assert!(tiny.pipeline.weight_bytes() >= bytes, "{name}");
     }
     // From one set of adapters straight to another, and at last to none.
     tiny.set(&[("kohya", 1.0)]);
     tiny.compare("kohya");
+    // Layers that were kept in bf16 are merged in f32.
+    assert!(tiny.pipeline.weight_bytes() > bytes);
     tiny.set(&[]);
+    assert_eq!(tiny.pipeline.weight_bytes(), bytes);
     for ((part, ours), (_, theirs)) in tiny.answer().iter().zip(&before) {
         assert!(bits(ours) == bits(theirs), "{part}");
     }

@@ -134,7 +134,7 @@ impl UnetStage {
 
     /// Bytes that the weights of the whole model occupy.
     pub fn weight_bytes(&self) -> u64 {
-        self.weight_bytes
+        self.weight_bytes.saturating_add(self.adapted.added_bytes())
     }
 
     /// Widths and heights of which multiples stay whole down to the lowest level.
