@@ -200,7 +200,8 @@ pub fn is_ltx(root: &Path) -> bool {
 /// Whether a file, or one in a folder, holds a transformer that is wanted.
 pub(crate) fn holds_transformer(root: &Path, is_wanted: impl Fn(&LtxConfig) -> bool) -> bool {
     if !root.is_file() {
-        return find_file(root, is_wanted).is_ok();
+        // Several are as well: which of them is meant is asked when they are opened.
+        return list_holders(root, is_wanted).is_ok_and(|files| !files.is_empty());
     }
     let parts = WeightSet::open_file(root).and_then(|set| find_networks(&set));
     parts.is_ok_and(|parts| {
@@ -259,6 +260,22 @@ pub fn detect_ltx(root: &Path) -> Result<LtxLayout> {
 
 /// The one file of a folder whose transformer is wanted.
 pub(crate) fn find_file(root: &Path, is_wanted: impl Fn(&LtxConfig) -> bool) -> Result<PathBuf> {
+    let mut found = list_holders(root, is_wanted)?;
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Error::unknown_layout(
+            root,
+            "there is neither a model_index.json nor an LTX file of this kind in it",
+        )),
+        _ => Err(Error::unknown_layout(
+            root,
+            "there are several transformers in it; name one of the files instead of the folder",
+        )),
+    }
+}
+
+/// The files of a folder whose transformer is wanted.
+fn list_holders(root: &Path, is_wanted: impl Fn(&LtxConfig) -> bool) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for name in list_files(root)? {
         let path = root.join(&name);
@@ -273,17 +290,7 @@ pub(crate) fn find_file(root: &Path, is_wanted: impl Fn(&LtxConfig) -> bool) -> 
             found.push(path);
         }
     }
-    match found.len() {
-        1 => Ok(found.remove(0)),
-        0 => Err(Error::unknown_layout(
-            root,
-            "there is neither a model_index.json nor an LTX file of this kind in it",
-        )),
-        _ => Err(Error::unknown_layout(
-            root,
-            "there are several transformers in it; name one of the files instead of the folder",
-        )),
-    }
+    Ok(found)
 }
 
 /// A file with transformer and VAE; the text encoder is in it or beside it.

@@ -10,10 +10,12 @@ use common::{
     recorded::{Manifests, Table, read, unfold},
     write_sparse,
 };
+use kinora_core::Family;
 use kinora_weights::{
     WeightSet,
     ltx::{LtxComponent, detect_ltx, is_ltx},
     ltx2::{Ltx2Component, detect_ltx2, is_ltx2},
+    recognise,
 };
 
 fn names_and_shapes(set: &WeightSet) -> Table {
@@ -49,6 +51,9 @@ fn ltx_video_in_one_file() {
             let layout = detect_ltx(&place).unwrap();
             assert_eq!(layout.variant, variant);
             assert_eq!(layout.scheduler_path(), None);
+            let found = recognise(&place).unwrap();
+            assert_eq!((found.family(), found.variant()), (Family::Ltx, variant));
+            assert_eq!(found.size_step(), 32);
             for (component, network) in [
                 (LtxComponent::Transformer, transformer),
                 (LtxComponent::Vae, vae),
@@ -78,6 +83,9 @@ fn ltx_2_in_one_file() {
         let layout = detect_ltx2(root).unwrap();
         assert_eq!(layout.variant, variant);
         assert_eq!(layout.parts.vae.is_decoder_mirrored, variant == "2.0");
+        let found = recognise(root).unwrap();
+        assert_eq!((found.family(), found.variant()), (Family::Ltx2, variant));
+        assert_eq!(found.total_bytes(), layout.total_bytes());
         for (component, network) in [
             (Ltx2Component::Transformer, file),
             (Ltx2Component::Vae, "vae_ltx2"),
@@ -99,6 +107,10 @@ fn what_is_missing_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     write(&manifests, root, "ltx_2b_095", "t5_xxl", "spiece.model");
+    fs::copy(root.join("model.safetensors"), root.join("two.safetensors")).unwrap();
+    let error = recognise(root).unwrap_err().to_string();
+    assert!(error.contains("several transformers"), "{error}");
+    fs::remove_file(root.join("two.safetensors")).unwrap();
     fs::remove_file(root.join("text.safetensors")).unwrap();
     let error = detect_ltx(root).unwrap_err().to_string();
     assert!(error.contains("T5"), "{error}");

@@ -387,6 +387,7 @@ mod tests {
             (Setting::Size, "ax5"),
             (Setting::Priority, "soon"),
             (Setting::Format, "bmp"),
+            (Setting::Sound, "loud"),
         ] {
             assert!(apply(setting, text).is_err(), "{text}");
         }
@@ -397,5 +398,9 @@ mod tests {
         assert_eq!((request.width, request.height), (Some(320), Some(192)));
         Setting::Seed.apply("random", &mut request).unwrap();
         assert_eq!(request.seed, None);
+        for (text, sound) in [("No", false), ("yes", true), ("off", false), ("1", true)] {
+            Setting::Sound.apply(text, &mut request).unwrap();
+            assert_eq!(request.video.sound, Some(sound));
+        }
     }
 }
