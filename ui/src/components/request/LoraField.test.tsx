@@ -1,6 +1,6 @@
 import { screen, within } from '@testing-library/react';
 import userEvent from '@testing-library/user-event';
-import { useState } from 'react';
+import { useEffect, useState } from 'react';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { MODELS } from '#dev/mock/data';
@@ -26,7 +26,9 @@ let chosen: DraftLora[] = [];
 
 function Fields({ model }: { model: Model }) {
   const [draft, setDraft] = useState(emptyDraft);
-  chosen = draft.loras;
+  useEffect(() => {
+    chosen = draft.loras;
+  }, [draft.loras]);
   return (
     <LoraField
       draft={draft}
