@@ -162,7 +162,8 @@ pub fn resolve(
         },
     };
     if request.draft {
-        let full = std::mem::replace(&mut base, check.draft(&base, model));
+        let small = check.draft(&base, model);
+        let full = std::mem::replace(&mut base, small);
         check.full_memory(&full, context);
     }
     check.memory(&base, context);
