@@ -80,6 +80,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "kinora-weights",
             "kinora-media",
             "kinora-diffusion",
+            "kinora-prompts",
         ],
     ),
     ("kinora-catalog", &["kinora-core", "kinora-weights"]),

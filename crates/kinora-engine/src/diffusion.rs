@@ -1,6 +1,7 @@
 //! The real [`Runner`]: `kinora-diffusion`'s pipelines on this machine's device.
 
 mod clips;
+mod prompts;
 
 use std::sync::Arc;
 
@@ -234,6 +235,7 @@ impl Runner for DiffusionRunner {
                 let mut crops = Vec::with_capacity(plans.len());
                 for plan in plans {
                     let mut params = to_params(plan);
+                    prompts::say(plan, &mut params);
                     crops.push(sources::prepare(plan, &mut params)?);
                     jobs.push(params);
                 }

@@ -304,4 +304,4 @@ fn no_result() -> Failure {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

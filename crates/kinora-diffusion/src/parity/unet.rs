@@ -165,6 +165,7 @@ fn read_jobs(case: &Case, is_xl: bool) -> Result<Vec<ImageParams>> {
                     aesthetic_scores: inputs.aesthetic_score.zip(inputs.negative_aesthetic_score),
                     begins_at: inputs.denoising_start,
                     ends_at: inputs.denoising_end,
+                    changes: Vec::new(),
                 },
             })
         })

@@ -87,6 +87,19 @@ pub struct SdOptions {
     pub begins_at: Option<f32>,
     /// The share of the noise levels after which the run stops and leaves the rest to another.
     pub ends_at: Option<f32>,
+    /// What the prompts become at later steps, in the order of the steps.
+    pub changes: Vec<PromptChange>,
+}
+
+/// Prompts that change between steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptChange {
+    /// Steps of the run that are done before; 1 or more.
+    pub step: u32,
+    /// The prompt from then on.
+    pub prompt: String,
+    /// The negative prompt from then on.
+    pub negative_prompt: String,
 }
 
 /// What XL is told about a picture's making. Pixels, heights first as the network has it.
@@ -101,6 +114,21 @@ pub struct PretendedSizes {
 }
 
 impl ImageParams {
+    /// What is said from which step on: the prompts, then their changes. The negative prompt is None
+    /// where nothing is guided.
+    pub(crate) fn sayings(&self) -> impl Iterator<Item = (u32, &str, Option<&str>)> {
+        let is_guided = self.active_cfg().is_some();
+        let first = (0, &self.prompt, &self.negative_prompt);
+        let changes = (self.sd.changes.iter())
+            .map(|change| (change.step, &change.prompt, &change.negative_prompt));
+        std::iter::once(first)
+            .chain(changes)
+            .map(move |(step, prompt, negative)| {
+                let negative = is_guided.then_some(negative.as_str());
+                (step, prompt.as_str(), negative)
+            })
+    }
+
     /// The scale of the second network call, where there is one.
     pub fn active_cfg(&self) -> Option<f32> {
         self.true_cfg.filter(|scale| *scale > 1.0)

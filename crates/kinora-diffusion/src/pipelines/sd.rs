@@ -17,7 +17,7 @@ use super::{
     ImageParams, JobTimings, RunLimits, RunWatch,
     unet::{
         UnetStage, milliseconds, open_tokenizer,
-        rows::{Conditioning, Prompted},
+        rows::{Conditioning, Prompted, Said},
     },
 };
 use crate::{
@@ -120,22 +120,24 @@ impl SdPipeline {
                 continue;
             }
             let start = Instant::now();
-            let negative = params.active_cfg().map(|_| &params.negative_prompt);
-            let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
+            let mut wanted = Vec::new();
+            for (step, prompt, negative) in params.sayings() {
+                // As in the reference, the negative prompt goes through all blocks.
+                wanted.push((step, prompt, params.sd.clip_skip));
+                wanted.extend(negative.map(|text| (step, text, 0)));
+            }
             let chunks = wanted
                 .iter()
-                .map(|text| self.tokenize(text))
+                .map(|(_, text, _)| self.tokenize(text))
                 .collect::<Result<Vec<_>>>()?;
-            // Both go through the network together, so they must be of one length.
+            // They go through the network together, so they must be of one length.
             let count = chunks.iter().map(|chunks| chunks.ids.len()).max();
             let count = count.unwrap_or(1);
             let all = wanted.len() as u32;
-            let mut encoded = Vec::with_capacity(wanted.len());
-            for ((i, text), chunks) in (0..all).zip(wanted).zip(chunks) {
+            let mut said: Vec<(u32, Said)> = Vec::new();
+            for ((i, (step, text, clip_skip)), chunks) in (0..all).zip(wanted).zip(chunks) {
                 watch.stage(job, Stage::Encoding, i, all);
-                // As in the reference, the negative prompt goes through all blocks.
-                let clip_skip = if i == 0 { params.sd.clip_skip } else { 0 };
-                let key = (text.clone(), clip_skip, count);
+                let key = (text.to_owned(), clip_skip, count);
                 let tokens = match known.entry(key) {
                     Entry::Occupied(entry) => entry.get().clone(),
                     Entry::Vacant(entry) => {
@@ -145,21 +147,25 @@ impl SdPipeline {
                         entry.insert(tokens).clone()
                     }
                 };
-                encoded.push(Conditioning {
+                let text = Conditioning {
                     tokens,
                     described: None,
-                });
+                };
+                match said.last_mut() {
+                    // The prompt came before.
+                    Some((last, said)) if *last == step => said.negative = Some(text),
+                    _ => said.push((
+                        step,
+                        Said {
+                            positive: text,
+                            negative: None,
+                        },
+                    )),
+                }
             }
             watch.stage(job, Stage::Encoding, all, all);
             timings[job].encoding_ms = milliseconds(start);
-            let mut encoded = encoded.into_iter();
-            if let Some(positive) = encoded.next() {
-                texts.push(Prompted {
-                    job,
-                    positive,
-                    negative: encoded.next(),
-                });
-            }
+            texts.extend(Prompted::new(job, said));
         }
         Ok(texts)
     }

@@ -19,7 +19,7 @@ use super::{
     params::PretendedSizes,
     unet::{
         UnetStage, milliseconds, open_tokenizer,
-        rows::{Conditioning, Prompted},
+        rows::{Conditioning, Prompted, Said},
     },
 };
 use crate::{
@@ -103,6 +103,15 @@ impl Adaptive for SdxlPipeline {
     fn adapted(&mut self) -> &mut Adapted {
         &mut self.stage.adapted
     }
+}
+
+/// What a prompt is held against.
+enum Negative<'a> {
+    /// Nothing: it is not guided.
+    None,
+    /// Zeros, which XL takes for an empty text.
+    Zeros,
+    Text(&'a str, SideChunks),
 }
 
 impl SdxlPipeline {
@@ -189,20 +198,26 @@ impl SdxlPipeline {
                 continue;
             }
             let start = Instant::now();
-            let negative = params.active_cfg().map(|_| &params.negative_prompt);
             let is_zero = |text: &str| self.zeroes_empty_negative && text.is_empty();
-            let positive_chunks = self.tokenize(&params.prompt)?;
-            let negative_chunks = negative
-                .filter(|text| !is_zero(text))
-                .map(|text| self.tokenize(text))
-                .transpose()?;
-            // Both go through the network together, so they must be of one length.
-            let count = [Some(&positive_chunks), negative_chunks.as_ref()]
-                .into_iter()
-                .flatten()
-                .map(count_chunks)
-                .max()
-                .unwrap_or(1);
+            let mut wanted = Vec::new();
+            for (step, prompt, negative) in params.sayings() {
+                let positive = (prompt, self.tokenize(prompt)?);
+                let negative = match negative {
+                    None => Negative::None,
+                    Some(text) if is_zero(text) => Negative::Zeros,
+                    Some(text) => Negative::Text(text, self.tokenize(text)?),
+                };
+                wanted.push((step, positive, negative));
+            }
+            // They go through the network together, so they must be of one length.
+            let count = wanted.iter().flat_map(|(_, (_, chunks), negative)| {
+                let negative = match negative {
+                    Negative::Text(_, chunks) => Some(count_chunks(chunks)),
+                    Negative::None | Negative::Zeros => None,
+                };
+                [Some(count_chunks(chunks)), negative]
+            });
+            let count = count.flatten().max().unwrap_or(1);
             let mut encode = |text: &str, chunks, clip_skip| -> Result<EncodedText> {
                 let key = (text.to_owned(), clip_skip, count);
                 Ok(match known.entry(key) {
@@ -214,35 +229,38 @@ impl SdxlPipeline {
                     }
                 })
             };
-            let all = 1 + u32::from(negative.is_some());
-            watch.stage(job, Stage::Encoding, 0, all);
-            let positive = encode(&params.prompt, positive_chunks, params.sd.clip_skip)?;
-            let negative = match (negative, negative_chunks) {
-                (None, _) => None,
-                (Some(_), None) => Some(positive.zeros_like()?),
-                (Some(text), Some(chunks)) => {
-                    watch.stage(job, Stage::Encoding, 1, all);
-                    // As in the reference, it goes through all blocks but the last.
-                    Some(encode(text, chunks, 0)?)
-                }
-            };
-            watch.stage(job, Stage::Encoding, all, all);
-            timings[job].encoding_ms = milliseconds(start);
-            let describe = |text: EncodedText, sizes: Vec<f32>| -> Result<Conditioning> {
-                let described = self.stage.unet().describe(&text.pooled, &[sizes])?;
+            let describe = |text: EncodedText, sizes: &[f32]| -> Result<Conditioning> {
+                let described = self
+                    .stage
+                    .unet()
+                    .describe(&text.pooled, &[sizes.to_vec()])?;
                 Ok(Conditioning {
                     tokens: text.tokens,
                     described: Some(described),
                 })
             };
             let (sizes, negative_sizes) = self.sizes(params);
-            texts.push(Prompted {
-                job,
-                positive: describe(positive, sizes)?,
-                negative: negative
-                    .map(|text| describe(text, negative_sizes))
-                    .transpose()?,
-            });
+            let all = wanted.len() as u32;
+            let mut said = Vec::with_capacity(wanted.len());
+            for (i, (step, (text, chunks), negative)) in (0..all).zip(wanted) {
+                watch.stage(job, Stage::Encoding, i, all);
+                let positive = encode(text, chunks, params.sd.clip_skip)?;
+                let negative = match negative {
+                    Negative::None => None,
+                    Negative::Zeros => Some(positive.zeros_like()?),
+                    // As in the reference, it goes through all blocks but the last.
+                    Negative::Text(text, chunks) => Some(encode(text, chunks, 0)?),
+                };
+                let negative = negative.map(|text| describe(text, &negative_sizes));
+                let said_now = Said {
+                    positive: describe(positive, &sizes)?,
+                    negative: negative.transpose()?,
+                };
+                said.push((step, said_now));
+            }
+            watch.stage(job, Stage::Encoding, all, all);
+            timings[job].encoding_ms = milliseconds(start);
+            texts.extend(Prompted::new(job, said));
         }
         Ok(texts)
     }

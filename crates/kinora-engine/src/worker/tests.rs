@@ -237,7 +237,7 @@ impl Bench {
     }
 }
 
-fn plan(model: &str, root: &Path) -> Plan {
+pub fn plan(model: &str, root: &Path) -> Plan {
     Plan {
         version: plan::PLAN_VERSION,
         numerics: plan::NUMERICS.to_owned(),

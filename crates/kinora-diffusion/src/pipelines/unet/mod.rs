@@ -190,6 +190,14 @@ impl UnetStage {
         if params.true_cfg.is_some_and(|scale| !scale.is_finite()) {
             return refuse("guidance must be a finite number".into());
         }
+        let steps = params.sd.changes.iter().map(|change| change.step);
+        if !params.sd.changes.is_empty()
+            && !std::iter::once(0).chain(steps).is_sorted_by(|a, b| a < b)
+        {
+            return refuse(
+                "changes of the prompt come one after the other, at steps above 0".into(),
+            );
+        }
         let sd = &params.sd;
         let is_share = |share: f32| (0.0..=1.0).contains(&share);
         if !is_share(sd.guidance_rescale) {
@@ -251,6 +259,7 @@ impl UnetStage {
         let (rows, columns) = self.latent_size(row.params);
         let chunks = row
             .text
+            .first
             .positive
             .tokens
             .dim(1)?
@@ -266,7 +275,7 @@ impl UnetStage {
                 available: limits.memory,
             });
         }
-        let per_job = 1 + usize::from(row.text.negative.is_some());
+        let per_job = 1 + usize::from(row.text.first.negative.is_some());
         if limits.is_frugal || needed(per_job) > limits.memory {
             return Ok((1, per_job > 1));
         }
@@ -309,6 +318,7 @@ impl UnetStage {
                 break;
             }
             let clock = Instant::now();
+            batch.turn(&self.unet)?;
             let output = self.predict(&batch, timestep as f32)?;
             let before = batch.run.clone();
             let noise = batch.draw()?;

@@ -246,15 +246,23 @@ impl UnetStage {
         let numbers = (params.true_cfg, params.sd.guidance_rescale, row.end);
         identity.add(format!("{} {} {numbers:?}", params.width, params.height).as_bytes());
         identity.add(format!("{:?}", row.run.program().calls).as_bytes());
+        let turns: Vec<u32> = row.text.later.iter().map(|(step, _)| *step).collect();
+        if !turns.is_empty() {
+            identity.add(format!("{turns:?}").as_bytes());
+        }
         let mut add = |tensor: &Tensor| -> Result<()> {
             identity.add_f32s(&tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?);
             Ok(())
         };
-        let texts = [Some(&row.text.positive), row.text.negative.as_ref()];
-        for text in texts.into_iter().flatten() {
-            add(&text.tokens)?;
-            if let Some(described) = &text.described {
-                add(described)?;
+        for said in row.text.all() {
+            for text in [Some(&said.positive), said.negative.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                add(&text.tokens)?;
+                if let Some(described) = &text.described {
+                    add(described)?;
+                }
             }
         }
         match &row.kept {

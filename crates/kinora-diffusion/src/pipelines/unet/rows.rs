@@ -23,14 +23,56 @@ pub(crate) struct Conditioning {
     pub described: Option<Tensor>,
 }
 
-/// A job with its texts.
+/// What the network is told from a step on.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    pub positive: Conditioning,
+    /// None: not guided.
+    pub negative: Option<Conditioning>,
+}
+
+/// A job with its texts, all of one length.
 #[derive(Clone, Debug)]
 pub(crate) struct Prompted {
     /// Its place in the list of jobs.
     pub job: usize,
-    pub positive: Conditioning,
-    /// None: not guided.
-    pub negative: Option<Conditioning>,
+    pub first: Said,
+    /// What is said instead after so many steps, in their order.
+    pub later: Vec<(u32, Said)>,
+}
+
+impl Prompted {
+    /// From everything that is said, the first of it at the beginning.
+    pub fn new(job: usize, said: Vec<(u32, Said)>) -> Option<Self> {
+        let mut said = said.into_iter();
+        let (_, first) = said.next()?;
+        Some(Self {
+            job,
+            first,
+            later: said.collect(),
+        })
+    }
+
+    /// How often it has changed when so many steps are done.
+    fn turns(&self, step: u32) -> usize {
+        self.later
+            .iter()
+            .take_while(|(from, _)| *from <= step)
+            .count()
+    }
+
+    /// What is said when so many steps are done.
+    pub fn at(&self, step: u32) -> &Said {
+        match self.turns(step) {
+            0 => &self.first,
+            turns => &self.later[turns - 1].1,
+        }
+    }
+
+    /// Everything that is ever said.
+    pub fn all(&self) -> impl Iterator<Item = &Said> {
+        std::iter::once(&self.first).chain(self.later.iter().map(|(_, said)| said))
+    }
 }
 
 /// One job.
@@ -60,8 +102,8 @@ impl Row<'_> {
             && self.run.done() == other.run.done()
             && self.end == other.end
             && self.run.program() == other.run.program()
-            && self.text.positive.tokens.dims() == other.text.positive.tokens.dims()
-            && self.text.negative.is_some() == other.text.negative.is_some()
+            && self.text.first.positive.tokens.dims() == other.text.first.positive.tokens.dims()
+            && self.text.first.negative.is_some() == other.text.first.negative.is_some()
             && is_seen(self) == is_seen(other)
     }
 
@@ -102,6 +144,8 @@ pub(super) struct Batch<'a> {
     /// Latents on their way: (rows, channels, height, width).
     pub run: Run,
     pub texts: Texts,
+    /// How often each row's text has changed.
+    turns: Vec<usize>,
     /// Mask and latents of what stays, (rows, 1 + channels, height, width).
     pub seen: Option<Tensor>,
     /// Whether prompts and negative prompts go through the network one after the other.
@@ -155,9 +199,12 @@ impl<'a> Batch<'a> {
         let seen = (!seen.is_empty())
             .then(|| Tensor::cat(&seen, 0))
             .transpose()?;
+        let run = Run::join(&runs)?;
+        let step = step_of(&rows, &run);
         Ok(Self {
-            run: Run::join(&runs)?,
-            texts: prepare(unet, &rows, is_split)?,
+            texts: prepare(unet, &rows, is_split, step)?,
+            turns: turns_of(&rows, step),
+            run,
             seen,
             is_split,
             rows,
@@ -170,6 +217,17 @@ impl<'a> Batch<'a> {
             Texts::Alone(_) => Vec::new(),
             _ => self.rows.iter().map(Row::guidance).collect(),
         }
+    }
+
+    /// Says what is to be said at the next step, where that is something else.
+    pub fn turn(&mut self, unet: &UnetDenoiser) -> Result<()> {
+        let step = step_of(&self.rows, &self.run);
+        let turns = turns_of(&self.rows, step);
+        if turns != self.turns {
+            self.texts = prepare(unet, &self.rows, self.is_split, step)?;
+            self.turns = turns;
+        }
+        Ok(())
     }
 
     /// Noise for the next call, each row from its own stream.
@@ -214,7 +272,9 @@ impl<'a> Batch<'a> {
             .as_ref()
             .map(|seen| seen.index_select(&indices, 0))
             .transpose()?;
-        self.texts = prepare(unet, &self.rows, self.is_split)?;
+        let step = step_of(&self.rows, &self.run);
+        self.texts = prepare(unet, &self.rows, self.is_split, step)?;
+        self.turns = turns_of(&self.rows, step);
         Ok(())
     }
 
@@ -229,7 +289,17 @@ impl<'a> Batch<'a> {
     }
 }
 
-fn prepare(unet: &UnetDenoiser, rows: &[Row], is_split: bool) -> Result<Texts> {
+/// Steps that the rows of a batch have done. They go through the network together.
+fn step_of(rows: &[Row], run: &Run) -> u32 {
+    rows.first().map_or(0, |row| row.progress(run.done()).0)
+}
+
+fn turns_of(rows: &[Row], step: u32) -> Vec<usize> {
+    rows.iter().map(|row| row.text.turns(step)).collect()
+}
+
+/// The texts of all rows when so many steps are done.
+fn prepare(unet: &UnetDenoiser, rows: &[Row], is_split: bool, step: u32) -> Result<Texts> {
     let join = |texts: &[&Conditioning]| -> Result<UnetText> {
         let tokens: Vec<&Tensor> = texts.iter().map(|text| &text.tokens).collect();
         let described: Vec<&Tensor> = texts
@@ -241,11 +311,9 @@ fn prepare(unet: &UnetDenoiser, rows: &[Row], is_split: bool) -> Result<Texts> {
             .transpose()?;
         unet.prepare(&Tensor::cat(&tokens, 0)?, described.as_ref())
     };
-    let positive: Vec<&Conditioning> = rows.iter().map(|row| &row.text.positive).collect();
-    let negative: Vec<&Conditioning> = rows
-        .iter()
-        .filter_map(|row| row.text.negative.as_ref())
-        .collect();
+    let said = || rows.iter().map(|row| row.text.at(step));
+    let positive: Vec<&Conditioning> = said().map(|said| &said.positive).collect();
+    let negative: Vec<&Conditioning> = said().filter_map(|said| said.negative.as_ref()).collect();
     if negative.is_empty() {
         return Ok(Texts::Alone(join(&positive)?));
     }
