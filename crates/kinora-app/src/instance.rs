@@ -5,6 +5,7 @@ use std::{
     fs::{self, File, TryLockError},
     io::Write,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use kinora_core::{Code, Problem};
@@ -14,6 +15,9 @@ use crate::error::{Error, Result};
 
 const LOCK: &str = "kinora.lock";
 const NOTE: &str = "instance.json";
+
+/// How long a lock may outlive its owner.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// How to reach the Kinora that has a data folder. Readable by its owner only: it holds the token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,10 +46,20 @@ impl Instance {
         fs::create_dir_all(data_dir).map_err(|e| Error::io("create", data_dir, &e))?;
         let path = data_dir.join(LOCK);
         let lock = open_lock(&path).map_err(|e| Error::io("open", &path, &e))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(data_dir)),
-            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path, &error)),
+        let end = Instant::now() + PARTING;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                // Who has it says so in the note. Without one its owner has gone, and a process that
+                // it was just starting still holds the lock until it becomes that other program.
+                Err(TryLockError::WouldBlock)
+                    if !data_dir.join(NOTE).exists() && Instant::now() < end =>
+                {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => return Err(in_use(data_dir)),
+                Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path, &error)),
+            }
         }
         let instance = Self {
             data_dir: data_dir.to_owned(),

@@ -303,7 +303,7 @@ fn table() -> Vec<(Value, Expect)> {
         ),
         (
             json!({"prompt": "x", "kind": "video"}),
-            No(&[(Code::ModelNotInstalled, "model")]),
+            Ok_(json!({"mode": "text_to_video"}), 0),
         ),
         (
             json!({"prompt": "x", "kind": "video", "model": "fast"}),
