@@ -161,7 +161,8 @@ pub fn resolve(
         },
     };
     if request.draft {
-        let full = std::mem::replace(&mut base, check.draft(&base, model));
+        let draft = check.draft(&base, model);
+        let full = std::mem::replace(&mut base, draft);
         check.full_memory(&full, context);
     }
     check.memory(&base, context);
