@@ -15,11 +15,12 @@ type Entry = (&'static str, &'static str, Option<&'static str>);
 const FILE: &[Entry] = &[("new", "New Picture", Some("CmdOrCtrl+N"))];
 const GO: &[Entry] = &[
     ("go/create", "Create", Some("CmdOrCtrl+1")),
-    ("go/bulk", "Bulk", Some("CmdOrCtrl+2")),
-    ("go/queue", "Queue", Some("CmdOrCtrl+3")),
-    ("go/gallery", "Gallery", Some("CmdOrCtrl+4")),
-    ("go/sessions", "Sessions", Some("CmdOrCtrl+5")),
-    ("go/models", "Models", Some("CmdOrCtrl+6")),
+    ("go/video", "Video", Some("CmdOrCtrl+2")),
+    ("go/bulk", "Bulk", Some("CmdOrCtrl+3")),
+    ("go/queue", "Queue", Some("CmdOrCtrl+4")),
+    ("go/gallery", "Gallery", Some("CmdOrCtrl+5")),
+    ("go/sessions", "Sessions", Some("CmdOrCtrl+6")),
+    ("go/models", "Models", Some("CmdOrCtrl+7")),
     ("trash", "Trash", None),
     ("go/settings", "Settings", Some("CmdOrCtrl+Comma")),
 ];

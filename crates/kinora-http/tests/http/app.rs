@@ -642,6 +642,14 @@ async fn every_operation_answers_as_documented() {
             200,
         ),
         ("assets_get", json!({"id": asset}), 200),
+        ("assets_relatives", json!({"id": asset}), 200),
+        ("clips_animate", json!({"images": []}), 400),
+        (
+            "clips_animate",
+            json!({"images": [format!("asset:{asset}")], "model": "starter"}),
+            400,
+        ),
+        ("clips_make_full", json!({"ids": [asset]}), 409),
         ("recipes_verify", json!({"asset": asset}), 200),
         ("recipes_verify", json!({"recipe": recipe}), 200),
         (
