@@ -536,6 +536,13 @@ export interface ExpandedPrompt {
  */
 export type Expansion = "random" | "combinations" | "off";
 
+/**
+ * One of the two networks that share the steps of some models, Wan 2.2's for instance.
+ * - "high": Takes the first, noisy steps.
+ * - "low": Takes the last steps.
+ */
+export type Expert = "high" | "low";
+
 /** A job's post-mortem. */
 export interface Failure {
   /** The class of the failure. */
@@ -844,6 +851,8 @@ export interface LoraInfo {
   base: string | null;
   /** Size of the file. */
   bytes: number;
+  /** The one of two networks that it seems to be for, as its name says. */
+  expert?: Expert | null;
   /** Why it cannot be used. */
   fault: string | null;
   /** How requests name it: its path below the folder, without its ending. */
@@ -872,6 +881,8 @@ export interface LoraQuery {
 
 /** An adapter file that is wanted. */
 export interface LoraRequest {
+  /** The network that it changes, where a model has two. None: all of them. */
+  expert?: Expert | null;
   /** Path below the folder of LoRA files, with `/` between its parts; its ending may be left out. */
   name: string;
   /** 1 is as it was trained, 0 nothing; negative weights take away. */
@@ -880,6 +891,8 @@ export interface LoraRequest {
 
 /** An adapter file that is wanted. */
 export interface LoraRequestInput {
+  /** The network that it changes, where a model has two. None: all of them. */
+  expert?: Expert | null;
   /** Path below the folder of LoRA files, with `/` between its parts; its ending may be left out. */
   name: string;
   /** 1 is as it was trained, 0 nothing; negative weights take away. */
@@ -1178,6 +1191,8 @@ export interface PlanInput {
 export interface PlannedLora {
   /** Size in bytes. */
   bytes: number;
+  /** The network that it changes, where the model has two. None: all of them. */
+  expert?: Expert | null;
   /** Path below the folder of LoRA files, with `/` between its parts. */
   name: string;
   /** The file on this machine. Never leaves it: recipes carry an empty path. */
@@ -1192,6 +1207,8 @@ export interface PlannedLora {
 export interface PlannedLoraInput {
   /** Size in bytes. */
   bytes: number;
+  /** The network that it changes, where the model has two. None: all of them. */
+  expert?: Expert | null;
   /** Path below the folder of LoRA files, with `/` between its parts. */
   name: string;
   /** The file on this machine. Never leaves it: recipes carry an empty path. */
