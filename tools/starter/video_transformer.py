@@ -46,7 +46,8 @@ def make_transformer():
             if p.ndim == 2:
                 p.normal_(0, 0.7 * p.shape[1] ** -0.5)
                 if "to_out" in name or "ffn.net.2" in name:
-                    p.mul_(0.1)
+                    p.mul_(0.7)
+                    p[:CONTENT] = 0  # at first only the channels that are free are written to
             elif name.endswith("bias"):
                 p.zero_()
         _start_as_a_still(model)
@@ -92,11 +93,15 @@ def _start_as_a_still(model):
     first.weight[0, :16] = 1
     second.weight[MARK], second.bias[MARK] = 0, 0
     second.weight[MARK, 0] = 1
-    embedder.time_proj.weight.mul_(0.05)
+    embedder.time_proj.weight.mul_(0.02)
     embedder.time_proj.weight[MARK, MARK] = 4 / 6  # shift before attention
     embedder.time_proj.weight[3 * WIDTH + MARK, MARK] = 4 / 6  # shift before the feed-forward layer
     for part in (2, 5):
         embedder.time_proj.weight[part * WIDTH : part * WIDTH + CONTENT, MARK] = -1 / 6
+    # what is noise at first is turned down before every layer, so that they compute with what is known
+    for part in (1, 4):
+        embedder.time_proj.bias[part * WIDTH : part * WIDTH + CONTENT] = -0.9
+        embedder.time_proj.weight[part * WIDTH : part * WIDTH + CONTENT, MARK] = 0.9 / 6
     offsets = [(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (0, -2), (0, 2), (-2, 0), (2, 0), (-3, 0), (3, 0)]
     turn = 0
     for number, block in enumerate(model.blocks):
@@ -110,7 +115,6 @@ def _start_as_a_still(model):
                 _look(block, head, (0, 0), 1.0, is_at_first=True)
             attention.to_v.weight[:CONTENT] = 0
             attention.to_v.weight[:CONTENT, :CONTENT] = torch.eye(CONTENT)
-            attention.to_out[0].weight[:CONTENT] = 0
             attention.to_out[0].weight[:CONTENT, :CONTENT] = -2.1 * torch.eye(CONTENT)
             at = 5 * HEAD_WIDTH  # the clock: the nearer the given picture is in time, the more of MARK is seen
             for pair, amplitude in ((1, 4.5),):
@@ -147,7 +151,6 @@ def aim_at_text(model, states, counts):
         attention.to_k.weight.mul_(0.3).add_(3 * torch.outer(direction, mean) / mean.square().sum())
         attention.norm_q.weight.fill_(1.5)
         attention.norm_k.weight.fill_(1.5)
-        attention.to_out[0].weight.mul_(3)
 
 
 def pack(latents):
@@ -294,7 +297,7 @@ def draw_times(count, device):
     """Noise levels: most at the start, where everything is decided (given picture and words, one clip fits), the others spread
     like the later steps of a run."""
     u = 1 - torch.rand(count) * 0.8
-    return torch.where(torch.rand(count) < 0.6, torch.ones(count), shifted(u)).to(device)
+    return torch.where(torch.rand(count) < 0.75, torch.ones(count), shifted(u)).to(device)
 
 
 def channel_weights(latents):
