@@ -52,7 +52,7 @@ async fn a_clip_survives_twenty_kills() {
         .as_array()
         .unwrap()
         .iter()
-        .find(|model| model["family"] == "wan" && model["is_installed"] == true)
+        .find(|model| model["name"] == "tiny-clips")
         .and_then(|model| model["id"].as_str())
         .unwrap()
         .to_owned();

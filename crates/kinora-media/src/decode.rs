@@ -2,11 +2,11 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, metadata::Orientation};
+use image::{ImageReader, Limits, metadata::Orientation};
 use kinora_core::ImageFormat;
 
 use crate::{
-    container::probe,
+    container::{jpeg, png, probe, webp},
     error::{Error, Result},
 };
 
@@ -62,11 +62,18 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
     limits.max_alloc = Some(pixels * 16 + (32 << 20));
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
-    let damaged = |error: image::ImageError| Error::damaged(error.to_string());
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
-    // What cannot be read of it turns nothing.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    let mut image = reader
+        .decode()
+        .map_err(|error| Error::damaged(error.to_string()))?;
+    // Read by our own bounded reader: a length that a file claims must not take memory.
+    let orientation = match header.format {
+        ImageFormat::Png => png::orientation(bytes),
+        ImageFormat::Jpeg => jpeg::orientation(bytes),
+        ImageFormat::Webp => webp::orientation(bytes),
+    };
+    let orientation = orientation
+        .and_then(|orientation| Orientation::from_exif(u8::try_from(orientation).ok()?))
+        .unwrap_or(Orientation::NoTransforms);
     image.apply_orientation(orientation);
     let (width, height) = (image.width(), image.height());
     let rgb = if image.color().has_alpha() {

@@ -82,21 +82,17 @@ impl Check {
                 "mask",
                 format!("{} cannot paint inside of a mask", model.name),
             ),
-            (Some(_), None) if modes.contains(&Mode::Inpaint) => (
-                "mask",
-                format!("{} paints inside of a mask, and there is none", model.name),
-            ),
             (Some(_), None) if request.kind == Some(AssetKind::Video) => (
                 "image",
                 format!("{} makes no clips from pictures", model.name),
             ),
+            (Some(_), None) if modes.contains(&Mode::Inpaint) => (
+                "mask",
+                format!("{} paints inside of a mask, and there is none", model.name),
+            ),
             (Some(_), None) => (
                 "image",
                 format!("{} cannot start from a picture", model.name),
-            ),
-            (None, _) if modes.iter().any(|mode| mode.needs_image()) => (
-                "image",
-                format!("{} needs a picture to start from", model.name),
             ),
             (None, _) if makes_other_kind(request, model) => {
                 let makes = match request.kind {
@@ -105,6 +101,10 @@ impl Check {
                 };
                 ("model", format!("{} makes {makes}", model.name))
             }
+            (None, _) if modes.iter().any(|mode| mode.needs_image()) => (
+                "image",
+                format!("{} needs a picture to start from", model.name),
+            ),
             (None, _) => (
                 "model",
                 format!("{} makes nothing from text alone", model.name),

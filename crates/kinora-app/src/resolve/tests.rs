@@ -322,9 +322,9 @@ fn table() -> Vec<(Value, Expect)> {
             No(&[(INVALID, "mask")]),
         ),
         (
-            json!({"prompt": "x", "model": "mover", "image": HERE, "video": {"boundary": 0.9}}),
+            json!({"prompt": "x", "model": "mover", "image": HERE, "video": {"boundary": 0.875}}),
             Ok_(
-                json!({"video": {"frames": 81, "fps": 16, "boundary": 0.9}}),
+                json!({"video": {"frames": 81, "fps": 16, "boundary": 0.875}}),
                 0,
             ),
         ),

@@ -136,6 +136,13 @@ pub(crate) fn xmp_packets(jpeg: &[u8]) -> Vec<Vec<u8>> {
     packets
 }
 
+/// How the camera was held, 2 to 8; None: upright, or it does not tell.
+pub(crate) fn orientation(jpeg: &[u8]) -> Option<u16> {
+    segments(jpeg)
+        .filter_map(|segment| segment.data.strip_prefix(exif::PREFIX))
+        .find_map(exif::orientation)
+}
+
 /// The JPEG without EXIF, XMP, comments and application data, and without anything behind its end.
 /// JFIF, the colour profile, Adobe's colour transform and the orientation stay.
 pub(crate) fn strip(jpeg: &[u8]) -> Result<Vec<u8>> {

@@ -81,6 +81,12 @@ pub(crate) fn insert_texts(png: &[u8], texts: &[(&str, &str)]) -> Result<Vec<u8>
     Ok(out)
 }
 
+/// How the camera was held, 2 to 8; None: upright, or it does not tell.
+pub(crate) fn orientation(png: &[u8]) -> Option<u16> {
+    let exif = chunks(png).find(|chunk| &chunk.kind == b"eXIf")?;
+    super::exif::orientation(exif.data)
+}
+
 /// The PNG without texts and EXIF. What decides how pixels look (palette, transparency, colour
 /// profile, gamma, animation) stays.
 pub(crate) fn strip(png: &[u8]) -> Result<Vec<u8>> {

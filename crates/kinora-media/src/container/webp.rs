@@ -121,12 +121,15 @@ pub(crate) fn insert(webp: &[u8], exif: Option<&[u8]>, recipe: &str) -> Result<V
     assemble(webp, exif, Some(xmp::write(recipe).as_bytes()))
 }
 
+/// How the camera was held, 2 to 8; None: upright, or it does not tell.
+pub(crate) fn orientation(webp: &[u8]) -> Option<u16> {
+    let exif = chunks(webp).find(|chunk| &chunk.kind == b"EXIF")?;
+    exif::orientation(exif.data)
+}
+
 /// The WebP without EXIF, XMP, unknown chunks and anything behind its end. The colour profile and
 /// the orientation stay.
 pub(crate) fn strip(webp: &[u8]) -> Result<Vec<u8>> {
-    let orientation = chunks(webp)
-        .find(|chunk| &chunk.kind == b"EXIF")
-        .and_then(|chunk| exif::orientation(chunk.data))
-        .map(exif::write_orientation);
+    let orientation = orientation(webp).map(exif::write_orientation);
     assemble(webp, orientation.as_deref(), None)
 }
