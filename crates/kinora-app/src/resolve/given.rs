@@ -78,6 +78,17 @@ impl Check {
             format!("Choose a model that can: {}.", others.join(", "))
         };
         let (field, reason) = match (&request.image, &request.mask) {
+            (None, _) if makes_other_kind(request, model) => {
+                let makes = match request.kind {
+                    Some(AssetKind::Video) => "pictures, not clips",
+                    _ => "clips, not pictures",
+                };
+                ("model", format!("{} makes {makes}", model.name))
+            }
+            (Some(_), None) if request.kind == Some(AssetKind::Video) => (
+                "image",
+                format!("{} makes no clips from pictures", model.name),
+            ),
             (Some(_), Some(_)) => (
                 "mask",
                 format!("{} cannot paint inside of a mask", model.name),
@@ -85,10 +96,6 @@ impl Check {
             (Some(_), None) if modes.contains(&Mode::Inpaint) => (
                 "mask",
                 format!("{} paints inside of a mask, and there is none", model.name),
-            ),
-            (Some(_), None) if request.kind == Some(AssetKind::Video) => (
-                "image",
-                format!("{} makes no clips from pictures", model.name),
             ),
             (Some(_), None) => (
                 "image",
@@ -98,13 +105,6 @@ impl Check {
                 "image",
                 format!("{} needs a picture to start from", model.name),
             ),
-            (None, _) if makes_other_kind(request, model) => {
-                let makes = match request.kind {
-                    Some(AssetKind::Video) => "pictures, not clips",
-                    _ => "clips, not pictures",
-                };
-                ("model", format!("{} makes {makes}", model.name))
-            }
             (None, _) => (
                 "model",
                 format!("{} makes nothing from text alone", model.name),
