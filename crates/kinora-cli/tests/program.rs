@@ -689,7 +689,7 @@ fn drafts_are_made_full_and_clips_need_a_model_that_makes_them() {
     let assets = studio.ask(&["assets", "list"]);
     let id = assets["assets"][0]["id"].as_str().unwrap();
     let ran = studio.run(&["video", "--full", id]);
-    assert_eq!(ran.code(), FAILED, "{}", ran.errors());
+    assert_eq!(ran.code(), WRONG_INPUT, "{}", ran.errors());
     assert!(ran.errors().contains("is no draft"), "{}", ran.errors());
     let picture = format!("asset:{id}");
     let ran = studio.run(&[

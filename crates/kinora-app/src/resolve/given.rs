@@ -78,13 +78,20 @@ impl Check {
             format!("Choose a model that can: {}.", others.join(", "))
         };
         let (field, reason) = match (&request.image, &request.mask) {
-            (Some(_), Some(_)) => (
-                "mask",
-                format!("{} cannot paint inside of a mask", model.name),
-            ),
+            (None, _) if makes_other_kind(request, model) => {
+                let makes = match request.kind {
+                    Some(AssetKind::Video) => "pictures, not clips",
+                    _ => "clips, not pictures",
+                };
+                ("model", format!("{} makes {makes}", model.name))
+            }
             (Some(_), None) if request.kind == Some(AssetKind::Video) => (
                 "image",
                 format!("{} makes no clips from pictures", model.name),
+            ),
+            (Some(_), Some(_)) => (
+                "mask",
+                format!("{} cannot paint inside of a mask", model.name),
             ),
             (Some(_), None) if modes.contains(&Mode::Inpaint) => (
                 "mask",
@@ -94,13 +101,6 @@ impl Check {
                 "image",
                 format!("{} cannot start from a picture", model.name),
             ),
-            (None, _) if makes_other_kind(request, model) => {
-                let makes = match request.kind {
-                    Some(AssetKind::Video) => "pictures, not clips",
-                    _ => "clips, not pictures",
-                };
-                ("model", format!("{} makes {makes}", model.name))
-            }
             (None, _) if modes.iter().any(|mode| mode.needs_image()) => (
                 "image",
                 format!("{} needs a picture to start from", model.name),
