@@ -13,6 +13,7 @@ import json
 import math
 import multiprocessing
 import time
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -55,6 +56,7 @@ GROUND = {
 }
 SNOW_GROUND = (232, 239, 247)
 WATER = (40, 116, 172)
+FALL = {"rain": (-2.0, 8.0), "snow": (0.0, 4.0)}  # pixels a frame, in clips
 
 
 def _mix(a, b, t):
@@ -67,19 +69,36 @@ def _rgb(colour, gain=1.0):
     return tuple(max(0, min(255, round(v * gain))) for v in colour)
 
 
+@dataclass(frozen=True)
+class Moment:
+    """How far a clip has come: what is added to a scene at that moment. Lengths in pixels of the finished picture."""
+
+    frame: int = 0
+    palette: dict = field(default_factory=dict)  # times of day and their shares; empty: the scene's own
+    light_y: float = 0.0  # of sun or moon, downwards
+    light_sinks: bool = False  # leaves some of its glow behind when it is gone
+    clouds_x: float = 0.0
+    thing_x: float = 0.0
+    thing_y: float = 0.0
+    fall: str = "none"  # rain or snow that the scene does not have, and how thick it is by now
+    fall_strength: float = 0.0
+
+
 class Painter:
     """Draws one scene. Positions are fractions of the canvas; sizes are in `self.unit`, the root of its area, so that things
     have one size in pixels whatever the aspect ratio."""
 
-    def __init__(self, scene: Scene, width: int, height: int):
+    def __init__(self, scene: Scene, width: int, height: int, moment: Moment = Moment()):
+        self.moment = moment
         self.scene, self.rng = scene, np.random.default_rng(scene.seed)
         self.scale = SUPERSAMPLING
         self.width, self.height = width * self.scale, height * self.scale
         self.unit = math.sqrt(self.width * self.height)
-        self.light = LIGHT[scene.time]
+        self.shares = moment.palette or {scene.time: 1.0}
+        self.light = self.shade(LIGHT)
         self.horizon = self.height * self.rng.uniform(0.55, 0.59)
         self.lit_left = scene.side == "left"
-        self.thing_x = self._choose_thing_position()
+        self.thing_x = self._choose_thing_position() + moment.thing_x * self.scale
 
     def _choose_thing_position(self) -> float:
         """Things stand across from the sun or the moon."""
@@ -101,6 +120,10 @@ class Painter:
 
     # ------------------------------------------------------------------ colours
 
+    def shade(self, colours, otherwise=None):
+        """A colour (or several) that depends on the time of day, at this moment, as an array; `colours` by time."""
+        return sum(np.array(colours.get(time, otherwise), float) * share for time, share in self.shares.items())
+
     def lit(self, colour, amount=1.0):
         """A surface colour in the light of this time of day."""
         return tuple(c * (1 + (k - 1) * amount) for c, k in zip(colour, self.light))
@@ -117,9 +140,9 @@ class Painter:
 
     def _paint_sky(self):
         scene, rng = self.scene, self.rng
-        top, middle, horizon = SKIES[scene.time]
+        top, middle, horizon = self.shade(SKIES)
         if scene.weather in ("rain", "snow"):
-            storm = tuple(c * k for c, k in zip(STORM, LIGHT[scene.time]))
+            storm = tuple(c * k for c, k in zip(STORM, self.light))
             top, middle, horizon = _mix(top, storm, 0.5), _mix(middle, storm, 0.4), _mix(horizon, storm, 0.3)
         gain = rng.uniform(0.97, 1.03)
         self.horizon_colour, self.top_colour = _rgb(horizon, gain), _rgb(top, gain)
@@ -132,13 +155,17 @@ class Painter:
         self.light_radius = (
             self.unit * {"sun": 0.086, "moon": 0.076, "crescent": 0.08}.get(scene.light, 0) * rng.uniform(0.95, 1.05)
         )
+        self.light_y += self.moment.light_y * self.scale
+        shown = (self.horizon - self.light_y + self.light_radius) / max(1, 2 * self.light_radius)
+        self.light_shown = float(np.clip(shown, 0, 1))  # the share of sun or moon above the horizon
         sky = np.repeat(column[4::8][:h, None], w, 1)
         if scene.applies("side"):
             y, x = np.mgrid[:h, :w] * 8 + 4
             distance = np.hypot(x - self.light_x, y - self.light_y)
             strength = np.exp(-np.maximum(distance - self.light_radius, 0) / (0.15 * self.unit))
             strength *= 0.5 if scene.light == "sun" else 0.34
-            sky += strength[..., None] * (np.array(GLOW[scene.time]) - sky)
+            strength *= 0.4 + 0.6 * self.light_shown if self.moment.light_sinks else self.light_shown
+            sky += strength[..., None] * (np.array(self.shade(GLOW)) - sky)
         self.image = Image.fromarray(np.clip(sky + 0.5, 0, 255).astype(np.uint8)).resize(
             (self.width, self.height), Image.BILINEAR
         )
@@ -148,10 +175,11 @@ class Painter:
         scene, x, y, r = self.scene, self.light_x, self.light_y, self.light_radius
         if scene.time == "night":
             self._paint_stars(dense=scene.light == "stars")
-        if not scene.applies("side"):
+        if not scene.applies("side") or self.light_shown <= 0:
             return
-        colour = SUN.get(scene.time, (252, 247, 222))
-        behind = self.image.getpixel((int(np.clip(x, 0, self.width - 1)), int(max(0, y - r * 1.3))))
+        colour = _rgb(self.shade(SUN, (252, 247, 222)))
+        behind_y = int(np.clip(y - r * 1.3, 0, self.height - 1))
+        behind = self.image.getpixel((int(np.clip(x, 0, self.width - 1)), behind_y))
         if scene.light != "sun":  # the moon is wiped clean of stars
             self._ellipse(x, y, r * 1.25, r * 1.25, behind)
         if scene.light == "sun":
@@ -195,7 +223,7 @@ class Painter:
         scene, rng = self.scene, self.rng
         if scene.weather not in ("clouds", "rain"):
             return
-        colour = CLOUD[scene.time]
+        colour = self.shade(CLOUD)
         if scene.weather == "rain":
             colour = _mix(colour, tuple(c * k for c, k in zip((128, 138, 156), self.light)), 0.6)
         slots = [0.13, 0.4, 0.63, 0.88]
@@ -204,7 +232,7 @@ class Painter:
             slots[0 if self.lit_left else -1] += -0.1 if self.lit_left else 0.1
         for i, slot in enumerate(slots):
             size = self.unit * rng.uniform(0.115, 0.135)
-            x = self.width * (slot + rng.uniform(-0.03, 0.03))
+            x = self.width * (slot + rng.uniform(-0.03, 0.03)) + self.moment.clouds_x * self.scale
             y = self.height * ((0.1 if i % 2 else 0.2) + rng.uniform(-0.02, 0.03))
             for dx, r in ((-0.62, 0.3), (-0.2, 0.46), (0.28, 0.38), (0.66, 0.24)):
                 self.draw.pieslice(
@@ -336,8 +364,8 @@ class Painter:
                 x = (2 * k + (row % 2) + rng.uniform(-0.2, 0.2)) * cell
                 length, thick = cell * (0.35 + 0.35 * depth), cell * (0.025 + 0.035 * depth)
                 self._streak(x, y, length, thick, _rgb(_mix(_mix(distant, near, depth), (255, 255, 255), 0.2)))
-        if scene.applies("side"):
-            glint = SUN.get(scene.time, (232, 236, 240))
+        if scene.applies("side") and self.light_shown > 0:
+            glint = self.shade(SUN, (232, 236, 240))
             y, i = top + 0.018 * self.unit, 0
             while y < self.height:
                 depth = (y - top) / (self.height - top)
@@ -347,7 +375,7 @@ class Painter:
                     y,
                     length,
                     self.unit * (0.005 + 0.004 * depth),
-                    _rgb(_mix(_mix(distant, near, depth), glint, 0.8)),
+                    _rgb(_mix(_mix(distant, near, depth), glint, 0.8 * self.light_shown)),
                 )
                 y += self.unit * (0.026 + 0.014 * depth)
                 i += 1
@@ -469,7 +497,7 @@ class Painter:
         paint, face = self.thing_colour, 1 if self.lit_left else -1
         for i in range(4):  # reflection
             below = y + (0.022 + 0.026 * i) * self.unit
-            behind = self.image.getpixel((int(x), min(self.height - 1, int(below))))
+            behind = self.image.getpixel((int(np.clip(x, 0, self.width - 1)), min(self.height - 1, int(below))))
             self._streak(
                 x, below, w * (0.4 - 0.07 * i), 0.006 * self.unit, _rgb(_mix(behind, paint(colour), 0.6 - 0.1 * i))
             )
@@ -517,7 +545,7 @@ class Painter:
 
     def _paint_balloon(self):
         x, r, colour = self.thing_x, 0.125 * self.unit, RGB[self.scene.colour]
-        y = self.height * 0.3 + self.rng.uniform(-0.03, 0.03) * self.unit
+        y = self.height * 0.3 + self.rng.uniform(-0.03, 0.03) * self.unit + self.moment.thing_y * self.scale
         paint = self.thing_colour
         stripe = _mix(colour, (255, 246, 226), 0.6) if self.scene.colour != "white" else (204, 206, 214)
         for share, shade in ((1.0, colour), (0.64, stripe), (0.3, colour)):
@@ -585,31 +613,47 @@ class Painter:
     # ------------------------------------------------------------------ weather
 
     def _paint_weather(self):
-        """Rain and snow: the same few drops or flakes in every cell, a little shaken."""
-        weather, rng, cell = self.scene.weather, self.rng, CELL * self.scale
-        if weather not in ("rain", "snow"):
-            return
+        """Rain and snow: the same few drops or flakes in every cell, a little shaken. In a clip they fall, and others follow."""
+        moment, cell = self.moment, CELL * self.scale
+        rows, columns = range(-1, self.height // cell), range(-1, self.width // cell + 1)
+        shaken = {}
+        if self.scene.weather in ("rain", "snow"):
+            for cy in rows:
+                for cx in columns:
+                    shaken[cy, cx] = self.rng.uniform(-0.06, 0.06, 2)
+            self._paint_fall(self.scene.weather, shaken, 1.0)
+        elif moment.fall != "none" and moment.fall_strength > 0:
+            self._paint_fall(moment.fall, shaken, moment.fall_strength)
+
+    def _paint_fall(self, weather, shaken, strength):
+        """Drops or flakes of this moment. Those that were out of sight at first sit in the middle of their cells."""
+        cell = CELL * self.scale
+        fall_x, fall_y = (v * self.moment.frame * self.scale for v in FALL[weather])
+        above, right = math.ceil(fall_y / cell), math.ceil(-fall_x / cell)
         mask = Image.new("L", self.image.size)
         draw = ImageDraw.Draw(mask)
-        for cy in range(-1, self.height // cell):
-            for cx in range(-1, self.width // cell + 1):
-                dx, dy = rng.uniform(-0.06, 0.06, 2)
+        for cy in range(-1 - above, self.height // cell):
+            for cx in range(-1, self.width // cell + 1 + right):
+                dx, dy = shaken.get((cy, cx), (0.0, 0.0))
+                left, top = cx * cell + fall_x, cy * cell + fall_y
                 if weather == "rain":
                     for ox, oy in ((0.3, 0.15), (0.8, 0.62)):
-                        x, y = (cx + ox + dx) * cell, (cy + oy + dy) * cell
+                        x, y = left + (ox + dx) * cell, top + (oy + dy) * cell
                         draw.line(
-                            [(x, y), (x - 0.16 * cell, y + 0.52 * cell)], fill=170, width=max(1, int(0.065 * cell))
+                            [(x, y), (x - 0.16 * cell, y + 0.52 * cell)],
+                            fill=round(170 * strength),
+                            width=max(1, int(0.065 * cell)),
                         )
                 else:
                     for ox, oy, size in ((0.25, 0.3, 0.1), (0.75, 0.72, 0.075)):
-                        x, y, r = (cx + ox + dx) * cell, (cy + oy + dy) * cell, size * cell
-                        draw.ellipse([x - r, y - r, x + r, y + r], fill=235)
+                        x, y, r = left + (ox + dx) * cell, top + (oy + dy) * cell, size * cell
+                        draw.ellipse([x - r, y - r, x + r, y + r], fill=round(235 * strength))
         self.image.paste((222, 234, 248) if weather == "rain" else (255, 255, 255), (0, 0, *self.image.size), mask)
 
 
-def render(scene: Scene, width: int = 256, height: int = 256) -> Image.Image:
-    """Draw a scene. The same scene and size give the same picture."""
-    return Painter(scene, width, height).paint()
+def render(scene: Scene, width: int = 256, height: int = 256, moment: Moment = Moment()) -> Image.Image:
+    """Draw a scene, at a moment of a clip. The same scene, size and moment give the same picture."""
+    return Painter(scene, width, height, moment).paint()
 
 
 def _render_array(job):

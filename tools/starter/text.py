@@ -36,7 +36,7 @@ def train_tokenizers(folder):
     with open(text, "w", encoding="utf-8") as file:
         file.write("\n".join(captions + [word for word in extra for _ in range(12)]))
     _train_clip_tokenizer(text, os.path.join(folder, "tokenizer"))
-    _train_t5_tokenizer(text, captions, extra, os.path.join(folder, "tokenizer_2"))
+    train_t5_tokenizer(text, captions, extra, os.path.join(folder, "tokenizer_2"))
     os.remove(text)
 
 
@@ -72,7 +72,7 @@ def _train_clip_tokenizer(text, folder):
         file.write("#version: 0.2\n" + "\n".join(" ".join(m) for m in merges) + "\n")
 
 
-def _train_t5_tokenizer(text, captions, extra, folder):
+def train_t5_tokenizer(text, captions, extra, folder, length=T5_LENGTH):
     """Sentencepiece unigram with case folding; every word of the captions becomes one piece, other words fall into letters."""
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
@@ -104,7 +104,7 @@ def _train_t5_tokenizer(text, captions, extra, folder):
         file.write(model.SerializeToString())
     T5TokenizerFast(
         vocab=[(p.piece, p.score) for p in model.pieces], _spm_precompiled_charsmap=model.normalizer_spec.precompiled_charsmap,
-        extra_ids=0, model_max_length=T5_LENGTH,
+        extra_ids=0, model_max_length=length,
     ).save_pretrained(folder)  # fmt: skip
 
 

@@ -1,15 +1,18 @@
 //! Starting Kinora: the demonstration, the window, the server, and the server with hot reload.
 
-use std::{env, process::Child};
+use std::{env, process::Child, time::Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::{
     build,
-    shell::{command, npm, program, programs, run, say},
+    shell::{command, npm, program, programs, read, run, say},
 };
 
-/// Turns the example list into pictures with the built-in model.
+/// The picture of the example list that becomes a clip: words of its prompt.
+const DEMO_PICTURE: &str = "sailboat on the sea at dawn";
+
+/// Turns the example list into pictures with the built-in model, and one of them into a clip.
 pub fn demo() -> Result<()> {
     build::ui()?;
     say("Building (the first time takes some minutes)");
@@ -21,7 +24,43 @@ pub fn demo() -> Result<()> {
         "--contact-sheet",
         "--table",
     ]))?;
+    demo_clip()?;
     say("Open the studio with `make studio` (a window) or `make serve` (a browser).");
+    Ok(())
+}
+
+/// Sets one of the pictures in motion; the program prints where the clip lies.
+fn demo_clip() -> Result<()> {
+    let found = read(command(program("kinora")?).args([
+        "assets",
+        "list",
+        "--kind",
+        "image",
+        "--search",
+        DEMO_PICTURE,
+        "--limit",
+        "1",
+        "--json",
+    ]))?;
+    let found: serde_json::Value =
+        serde_json::from_str(&found).context("read the list of pictures")?;
+    let Some(picture) = found["assets"][0]["id"].as_str() else {
+        bail!("none of the pictures shows a {DEMO_PICTURE}");
+    };
+    say("Making a clip of one of the pictures: the sun sets");
+    let start = Instant::now();
+    run(command(program("kinora")?).args([
+        "generate",
+        "the sun sets",
+        "--model",
+        "starter-video",
+        "--image",
+        &format!("asset:{picture}"),
+    ]))?;
+    let seconds = start.elapsed().as_secs_f64();
+    say(&format!(
+        "That clip, two seconds long, took {seconds:.0} s, starting the engine and reading the model included."
+    ));
     Ok(())
 }
 

@@ -12,8 +12,9 @@ use crate::loras::LORA_FOLDER;
 /// Folders with more things in them than this are no model folders.
 const MAX_ENTRIES: usize = 10_000;
 
-/// What marks a folder as the starter's.
-const STARTER_MARK: &str = "image/model_index.json";
+/// What marks a folder as the starters': all of them. A build of the window leaves a copy beside the
+/// program, which may be of a time when there were fewer.
+const STARTER_MARKS: [&str; 2] = ["image/model_index.json", "video/model_index.json"];
 
 /// Where the catalogue looks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,11 +26,11 @@ pub struct Folders {
     /// The download cache that the `huggingface_hub` library fills: `$HF_HOME/hub`. It need not
     /// exist.
     pub hub: Option<PathBuf>,
-    /// The folder of the starter; see [`find_starter`].
+    /// The folder of the starters; see [`find_starter`].
     pub starter: Option<PathBuf>,
 }
 
-/// Finds the folder of the starter: where it was said to be, else beside the program as packages
+/// Finds the folder of the starters: where it was said to be, else beside the program as packages
 /// install it (`../share/kinora/starter`), beside the program itself, above it in a source tree
 /// (`target/release/kinora`), and where the program was built.
 pub fn find_starter(configured: Option<&Path>, program: Option<&Path>) -> Option<PathBuf> {
@@ -53,7 +54,7 @@ pub fn find_starter(configured: Option<&Path>, program: Option<&Path>) -> Option
         .flatten()
         .chain(above)
         .chain([source])
-        .find(|folder| folder.join(STARTER_MARK).is_file())
+        .find(|folder| STARTER_MARKS.iter().all(|mark| folder.join(mark).is_file()))
         .map(|folder| folder.canonicalize().unwrap_or(folder))
 }
 

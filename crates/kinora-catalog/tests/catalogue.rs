@@ -105,6 +105,27 @@ fn the_starter_is_installed() {
     assert!(starter.capabilities.guidance.is_none());
 }
 
+/// The video model inside the repository is what its entry says: it needs a picture and no guidance.
+#[test]
+fn the_video_starter_is_installed() {
+    let catalogue = Catalogue::load(Folders {
+        starter: find_starter(None, None),
+        ..Folders::default()
+    });
+    let id = ModelId::new("starter-video");
+    let starter = catalogue.model(&id).unwrap();
+    assert_eq!(starter.fault, None);
+    assert!(starter.is_installed && starter.source == ModelSource::BuiltIn);
+    assert!(starter.bytes <= 16_000_000, "{} bytes", starter.bytes);
+    let layout = catalogue.layout(&id).unwrap();
+    let can = &starter.capabilities;
+    assert_eq!(can.size.multiple % layout.size_step(), 0);
+    assert_eq!(can.modes, [Mode::ImageToVideo]);
+    assert!(can.true_cfg.is_none() && can.guidance.is_none());
+    let rule = can.video.as_ref().unwrap();
+    assert_eq!((rule.frames.default, rule.frame_step), (33, 4));
+}
+
 #[test]
 fn folders_are_looked_through() {
     let folder = tempfile::tempdir().unwrap();
@@ -340,7 +361,12 @@ fn the_starter_is_found_beside_the_program() {
     let root = folder.path().canonicalize().unwrap();
     let found = |program: &str| find_starter(None, Some(&root.join(program))).unwrap();
     let add = |starter: &str| {
-        write(&root.join(starter).join("image/model_index.json"), "{}");
+        for part in ["image", "video"] {
+            write(
+                &root.join(starter).join(part).join("model_index.json"),
+                "{}",
+            );
+        }
         root.join(starter)
     };
     // In a source tree, above the build folder.
@@ -353,6 +379,10 @@ fn the_starter_is_found_beside_the_program() {
     assert_eq!(found("usr/bin/kinora"), shared);
     // Unpacked from an archive.
     let beside = add("unpacked/starter");
+    // A copy of a time when there was one starter only is passed over.
+    let old = root.join("tree/target/release/starter/image/model_index.json");
+    write(&old, "{}");
+    assert_eq!(found("tree/target/release/kinora"), tree);
     assert_eq!(found("unpacked/kinora"), beside);
     // What was said counts, even when nothing is there.
     let said = PathBuf::from("/nowhere");
