@@ -45,7 +45,7 @@ pub async fn request(context: &Context, look: &Look) -> Result<Request, Refusal>
         ("cfg_2", look.cfg_2.map(|v| json!(v))),
         ("low_share", look.low_share.map(|v| json!(v))),
         ("shift", look.shift.map(|v| json!(v))),
-        ("sound", look.no_sound.then(|| json!(false))),
+        ("sound", look.no_sound.then_some(Value::Bool(false))),
     ] {
         if let Some(value) = value {
             clip.insert(name.to_owned(), value);
