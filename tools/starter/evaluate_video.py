@@ -2,12 +2,8 @@
 """Tells from the pixels of clips whether what was asked for moved, and how far; rendered clips are the ceiling.
 
     python evaluate_video.py rendered --count 8
-<<<<<<< HEAD
-    python evaluate_video.py model ../../starter/video --count 8 --steps 6 --sheet sheet.jpg
-=======
     python evaluate_video.py model ../../starter/video --count 8 --sheet sheet.jpg
     python evaluate_video.py kinora ../../target/release/kinora --count 8      # the same through the program; needs ffmpeg
->>>>>>> starter
 
 Pictures are of held-out combinations. The judge knows where the thing stands in the given picture and nothing of the model: it
 looks for that patch of the picture in a later frame. A movement counts when it has the asked direction and at least half and at
@@ -154,14 +150,6 @@ def make_maker(folder, steps, size):
     return make
 
 
-<<<<<<< HEAD
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("rendered", "still", "model"))
-    parser.add_argument("folder", nargs="?")
-    parser.add_argument("--count", type=int, default=8, help="clips of each kind of movement")
-    parser.add_argument("--steps", type=int, default=6)
-=======
 def make_maker_of_program(program, steps, size):
     """The same with Kinora's own program and its built-in model."""
     import os
@@ -197,25 +185,16 @@ def main():
     parser.add_argument("path", nargs="?", help="the model's folder, or the program")
     parser.add_argument("--count", type=int, default=8, help="clips of each kind of movement")
     parser.add_argument("--steps", type=int, default=2)
->>>>>>> starter
     parser.add_argument("--size", default="256x256")
     parser.add_argument("--sheet", help="write nine frames of the first clips here")
     args = parser.parse_args()
     size = tuple(map(int, args.size.split("x")))
-<<<<<<< HEAD
-    make = make_maker(args.folder, args.steps, size) if args.what == "model" else None
-    seen, clips, errors, start = {kind: [] for kind in KINDS}, [], {kind: [] for kind in KINDS}, time.time()
-    for number, (kind, scene, moves, prompt) in enumerate(draw_tasks(args.count)):
-        truth = motion.draw_clip(scene, moves, *size)
-        if args.what == "model":
-=======
     makers = {"model": make_maker, "kinora": make_maker_of_program}
     make = makers[args.what](args.path, args.steps, size) if args.what in makers else None
     seen, clips, errors, start = {kind: [] for kind in KINDS}, [], {kind: [] for kind in KINDS}, time.time()
     for number, (kind, scene, moves, prompt) in enumerate(draw_tasks(args.count)):
         truth = motion.draw_clip(scene, moves, *size)
         if make:
->>>>>>> starter
             clip = make(truth[0], prompt, number)
         else:
             clip = truth if args.what == "rendered" else np.repeat(truth[:1], len(truth), 0)

@@ -203,11 +203,7 @@ def main():
     step.add_argument("--to", required=True, help="the folder to write")
     step = add("sheet", run_sheet)
     step.add_argument("--to", default="sheet.jpg")
-<<<<<<< HEAD
-    step.add_argument("--steps", type=int, default=6)
-=======
     step.add_argument("--steps", type=int, default=2)
->>>>>>> starter
     step.add_argument("--seed", type=int, default=4)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

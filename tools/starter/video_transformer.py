@@ -278,18 +278,6 @@ class Shelf:
             scenes = [(Scene(**s), motion.Motion(**m)) for s, m in state["scenes"]]
             prompts = [motion.prompt(self.rng, *pair) for pair in scenes for _ in range(self.each)]
             states, counts = video_text.encode(self.tokenizer, self.encoder, prompts, length=40)
-<<<<<<< HEAD
-            self.shards.append(
-                (state["latents"].to(self.device), states.half().to(self.device), counts.to(self.device))
-            )
-        return sum(len(shard[0]) for shard in self.shards)
-
-    def draw(self, count):
-        """A random batch of one size: latents, text states, lengths."""
-        sizes = np.array([len(shard[0]) for shard in self.shards], float)
-        latents, states, counts = self.shards[int(self.rng.choice(len(self.shards), p=sizes / sizes.sum()))]
-        i = torch.from_numpy(self.rng.integers(0, len(latents), count)).to(latents.device)
-=======
             latents = state["latents"].to(self.device)
             change = (latents[:, :, 1:] - latents[:, :, :1]).float().square().mean((1, 2, 3, 4))
             shares = (0.15 + change.clamp(max=1)).cpu().numpy().astype(float)
@@ -303,7 +291,6 @@ class Shelf:
         latents, states, counts, shares = self.shards[int(self.rng.choice(len(self.shards), p=sizes / sizes.sum()))]
         chosen = self.rng.choice(len(latents), count, p=shares / shares.sum())
         i = torch.from_numpy(chosen).to(latents.device)
->>>>>>> starter
         j = i * self.each + torch.from_numpy(self.rng.integers(0, self.each, count)).to(latents.device)
         counts = counts[j]
         return latents[i].float(), states[j].float(), counts
