@@ -107,7 +107,7 @@ export class Studio {
   }
 
   /** Asks the API directly, to set a scene or to count what is there. */
-  async ask<T>(method: 'GET' | 'POST', path: string, body?: unknown): Promise<T> {
+  async ask<T>(method: 'GET' | 'POST' | 'PATCH', path: string, body?: unknown): Promise<T> {
     const answer = await fetch(this.url + path, {
       method,
       headers: { 'Content-Type': 'application/json', Origin: this.url },

@@ -59,6 +59,8 @@ async function withVideo(studio: Studio): Promise<void> {
   await studio.stop();
   writeFileSync(join(studio.folder, 'models.toml'), MODELS);
   await studio.start();
+  // The built-in model makes clips too.
+  await studio.ask('PATCH', '/api/settings', { clip_model: 'tiny-video' });
 }
 
 const clips = async (studio: Studio) =>

@@ -164,7 +164,9 @@ export function updateDraft(change: Partial<Draft>): void {
 
 /** Puts the settings of a result into its form, a clip's into that of the Video page; the session stays the one at work. Answers with the form's page. */
 export function loadSettings(settings: object): '/create' | '/video' {
-  const isClip = isObject((settings as { video?: unknown }).video);
+  // What is written out in full names every member of a clip, and for a picture sets none.
+  const { video } = settings as { video?: unknown };
+  const isClip = isObject(video) && Object.keys(chosen(video)).length > 0;
   const store = isClip ? clipDraftStore : draftStore;
   store.set((now) => ({ ...readDraft(settings), session: now.session }));
   return isClip ? '/video' : '/create';

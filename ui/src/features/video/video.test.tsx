@@ -98,6 +98,8 @@ it('settings of a clip go into the form of clips', () => {
   expect(clipDraftStore.get()).toMatchObject({ prompt: 'a boat', video: { frames: 41 } });
   expect(draftStore.get()).toEqual(emptyDraft);
   expect(loadSettings({ prompt: 'a hill' })).toBe('/create');
+  // Written out in full, as files of other programs are read.
+  expect(loadSettings({ prompt: 'a hill', video: { frames: null, fps: null } })).toBe('/create');
   expect(draftStore.get().prompt).toBe('a hill');
 });
 
