@@ -90,6 +90,9 @@ export function Field({
   );
 }
 
+/** What went wrong is told without a full stop, so that it can stand behind a field's name too. */
+const asSentence = (message: string) => (/[.!?…]$/.test(message) ? message : `${message}.`);
+
 export function Messages({ problems = [], notes = [] }: FieldMessages) {
   return (
     <>
@@ -97,7 +100,7 @@ export function Messages({ problems = [], notes = [] }: FieldMessages) {
         <p key={message} role="alert" className="text-bad flex gap-1.5 text-xs">
           <CircleAlert size={14} className="mt-px shrink-0" aria-hidden="true" />
           <span>
-            {message} {hint}
+            {asSentence(message)} {hint}
           </span>
         </p>
       ))}
