@@ -2,12 +2,13 @@
 """compare.py: how fast Kinora is against the reference library, on the same weights, in one run; then the queue.
 
     make bench, or: PYTHON tools/bench/compare.py --examples target/release/examples [--threads 2] [--pairs 3]
-                    [--rounds 8] [--out docs/benchmarks.md] [--only starter,middle,queue]
+                    [--rounds 8] [--out docs/benchmarks.md] [--only starter,middle,networks,queue]
 
-where PYTHON has torch, diffusers and transformers, and the folder holds the examples `bench` of kinora-diffusion and
-`queue_bench` of kinora-queue. Times one denoiser forward, one VAE decode and one whole picture in steady state, and one
-picture from the start of a process to its file. The two sides take turns, so that whatever else the machine does meets
-both; of all rounds the best counts. Prints Markdown; with --out it also replaces what stands between the marks in that
+where PYTHON has torch, diffusers and transformers, and the folder holds the examples `bench` and `bench_networks` of
+kinora-diffusion and `queue_bench` of kinora-queue. Times one denoiser forward, one VAE decode and one whole picture in
+steady state, one picture from the start of a process to its file, and single networks at their true sizes, with the
+memory that they take. The two sides take turns, so that whatever else the machine does meets both; of all rounds the
+best counts. Prints Markdown; with --out it also replaces what stands between the marks in that
 page. Ends with 1 when the queue missed a limit."""
 import argparse
 import datetime
@@ -22,6 +23,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+NETWORKS = (("unet", "SD 1.5 UNet, one forward at 512 × 512"), ("vae", "SDXL VAE, decode to 512 × 512"),
+            ("wan_vae", "Wan 2.1 VAE, decode to 17 frames of 256 × 256"))
 STAGES = (("forward", "denoiser forward"), ("decode", "VAE decode"), ("picture", "whole picture"))
 
 
@@ -97,6 +100,35 @@ def compare(a, folder: Path) -> str:
     return "\n".join(table)
 
 
+def compare_networks(a, folder: Path) -> tuple[str, str]:
+    """The tables of single networks at their true sizes: time, and memory."""
+    python, threads = sys.executable, str(a.threads)
+    environment = {**os.environ, "RAYON_NUM_THREADS": threads, "BENCH_THREADS": threads, "OMP_NUM_THREADS": threads}
+    script = ROOT / "tools/bench/networks.py"
+    subprocess.run([python, script, "make", folder], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    speed = ["| network | reference ms | Kinora ms | times as fast | processor time, ms | times as little |",
+             "|---|---:|---:|---:|---:|---:|"]
+    memory = ["| network | | weights as stored | stay | peak while loading / stay | for one run | for twice the frames |",
+              "|---|---|---:|---:|---:|---:|---:|"]
+    rounds = str(max(1, a.rounds // 4))
+    for name, title in NETWORKS:
+        best = ({}, {})
+        for _ in range(a.pairs):
+            for side, command in enumerate(([python, script, "time"], [a.examples / "bench_networks"])):
+                result = read_json([*command, name, folder / name, rounds], environment)
+                for key, value in result.items():
+                    best[side][key] = min(value, best[side].get(key, value))
+        theirs, mine = best
+        speed.append(f"| {title} | {theirs['ms']:.0f} | {mine['ms']:.0f} | **{theirs['ms'] / mine['ms']:.2f}** "
+                     f"| {theirs['cpu_ms']:.0f} / {mine['cpu_ms']:.0f} | {theirs['cpu_ms'] / mine['cpu_ms']:.2f} |")
+        mega = lambda side, key: f"{side[key] / 1e6:.0f} MB" if key in side else ""
+        for whose, side in (("reference", theirs), ("Kinora", mine)):
+            ratio = side["loading_peak_bytes"] / side["resident_bytes"]
+            memory.append(f"| {title.split(',')[0]} | {whose} | {mega(mine, 'stored_bytes')} | {mega(side, 'resident_bytes')} "
+                          f"| {ratio:.2f} | {mega(side, 'work_bytes')} | {mega(side, 'longer_bytes')} |")
+    return "\n".join(speed), "\n".join(memory)
+
+
 def fill(page: str, name: str, text: str) -> str:
     """The page with `text` between the marks of that name."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
@@ -111,13 +143,15 @@ def main():
     ap.add_argument("--pairs", type=int, default=3, help="how often the two sides take turns")
     ap.add_argument("--rounds", type=int, default=8, help="rounds of one turn")
     ap.add_argument("--out", type=Path)
-    ap.add_argument("--only", default="starter,middle,queue", type=lambda text: text.split(","))
+    ap.add_argument("--only", default="starter,middle,networks,queue", type=lambda text: text.split(","))
     a = ap.parse_args()
     load = os.getloadavg()[0]
     sections = {}
     with tempfile.TemporaryDirectory() as folder:
         if "starter" in a.only or "middle" in a.only:
             sections["speed"] = compare(a, Path(folder))
+        if "networks" in a.only:
+            sections["networks"], sections["memory"] = compare_networks(a, Path(folder) / "networks")
     is_good = True
     if "queue" in a.only:
         queue = subprocess.run([a.examples / "queue_bench"], capture_output=True, text=True)
@@ -126,7 +160,7 @@ def main():
     sections["machine"] = "\n".join((
         f"- Machine: {describe_machine()}", f"- Versions: {describe_versions()}",
         f"- {a.threads} threads on each side, activations in f32; best of {a.pairs} turns of {a.rounds} rounds (a quarter "
-        f"of that for the middle model)",
+        f"of that for the middle model and the single networks)",
         f"- {datetime.date.today().isoformat()}; load average when it began: {load:.2f}"))
     for name, text in sections.items():
         print(f"\n## {name}\n\n{text}")

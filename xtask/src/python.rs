@@ -27,6 +27,7 @@ pub fn bench() -> Result<()> {
     say("Building in release");
     for (package, example) in [
         ("kinora-diffusion", "bench"),
+        ("kinora-diffusion", "bench_networks"),
         ("kinora-queue", "queue_bench"),
     ] {
         run(command("cargo")

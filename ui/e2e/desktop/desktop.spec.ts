@@ -1,6 +1,7 @@
-// The desktop window as a user has it: a prompt is typed, a picture is seen, a list is run.
+// The desktop window as a user has it: a prompt is typed, a picture is seen, a list is run, and a
+// dropped picture begins to move.
 import { expect, test } from '@playwright/test';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -20,7 +21,16 @@ function findPrograms(): string {
   return found;
 }
 
-test('a prompt becomes a picture in the window, and a dropped list becomes several', async ({
+/** A picture that the studio has saved. */
+function savedPicture(data: string): string {
+  const outputs = join(data, 'outputs');
+  const names = readdirSync(outputs, { recursive: true, encoding: 'utf8' });
+  const name = names.find((path) => path.endsWith('.png'));
+  if (!name) throw new Error('No picture was saved.');
+  return join(outputs, name);
+}
+
+test('a prompt becomes a picture in the window, a dropped list several, and a dropped picture a clip', async ({
   baseURL: _none,
 }, info) => {
   const data = mkdtempSync(join(tmpdir(), 'kinora-desktop-'));
@@ -54,6 +64,22 @@ test('a prompt becomes a picture in the window, and a dropped list becomes sever
     );
     await window.screenshot(info.outputPath('bulk.png'));
     expect(await window.execute('return location.hash')).toContain('/bulk');
+
+    await window.execute(`location.hash = '#/video'`);
+    await window.find("//form[@aria-label='New clip']");
+    await window.drop(savedPicture(data));
+    await window.type(
+      "//form[@aria-label='New clip']//textarea[@id=//label[normalize-space()='Prompt']/@for]",
+      'the sun sets',
+    );
+    await window.click("//button[starts-with(normalize-space(), 'Draft') and not(@aria-disabled)]");
+    // It plays: its frames are decoded and time goes by.
+    await window.waitFor(`
+      const clip = document.querySelector('[aria-label="Player"] video');
+      if (!clip || clip.readyState < 2) return false;
+      if (clip.paused) void clip.play();
+      return clip.videoWidth >= 128 && clip.currentTime > 0.2;`);
+    await window.screenshot(info.outputPath('video.png'));
   } finally {
     await window.close();
     rmSync(data, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 });

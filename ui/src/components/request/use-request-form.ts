@@ -102,10 +102,12 @@ export function useRequestForm({
   const preflight = usePreflight(model ? requestOf(settled) : null);
 
   const said = refused.length ? refused : (preflight.data?.problems ?? []);
-  // Before the first attempt, an empty prompt is a beginning and not a mistake.
-  const problems = said.filter(
-    (problem) => !(problem.field === 'prompt' && settled.prompt.trim() === '' && !isTried),
-  );
+  // Before the first attempt, what was not given yet is a beginning and not a mistake: words, and in
+  // an empty form the picture that a model cannot do without.
+  const isMissing = ({ field }: Problem) =>
+    settled.prompt.trim() === '' &&
+    (field === 'prompt' || (field === 'image' && settled.image === null));
+  const problems = said.filter((problem) => isTried || !isMissing(problem));
   const notes = preflight.data?.notes ?? [];
   const general = problems.filter((problem) => !problem.field || !isPlaced(problem.field));
 

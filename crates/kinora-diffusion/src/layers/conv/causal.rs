@@ -7,11 +7,11 @@
 //! result is one chain of additions whichever frames come with it: the same, bit by bit, however
 //! the frames are cut into runs.
 
-use candle_core::{DType, Tensor};
+use candle_core::{CpuStorage, DType, Storage, Tensor};
 
 use super::{
     Padding,
-    direct::{Direct, Geometry, Stored},
+    direct::{Direct, Geometry, Image, Stored},
 };
 use crate::{
     Result,
@@ -79,7 +79,7 @@ impl CausalConv3d {
         time_step: usize,
     ) -> Result<Self> {
         let [frames, rows, columns] = size;
-        let weight = weights.get("weight", &[outputs, inputs, frames, rows, columns])?;
+        let weight = weights.get_kernel("weight", &[outputs, inputs, frames, rows, columns])?;
         Self::new(weight, weights.get("bias", &[outputs])?, time_step)
     }
 
@@ -88,22 +88,25 @@ impl CausalConv3d {
         if !(1..=frames).contains(&time_step) || rows % 2 == 0 || columns % 2 == 0 {
             bail_shape!("a kernel of {:?} with a step of {time_step}", weight.dims());
         }
-        let kernel = if is_cpu_f32(&weight) && weight.is_contiguous() {
-            let stored = f32s(&weight)?;
-            let taps = rows * columns;
-            let mut ordered = vec![0f32; stored.len()];
-            for (i, ordered) in ordered.chunks_exact_mut(taps).enumerate() {
-                let (output, frame, input) =
-                    (i / (frames * inputs), i / inputs % frames, i % inputs);
-                let from = ((output * inputs + input) * frames + frame) * taps;
-                ordered.copy_from_slice(&stored[from..from + taps]);
+        let direct = {
+            let shape = (outputs, inputs, frames, rows * columns);
+            let direct = |stored| Direct::plain(stored, (outputs, frames * inputs, rows, columns));
+            let (storage, layout) = weight.storage_and_layout();
+            match (&*storage, layout.contiguous_offsets()) {
+                (Storage::Cpu(CpuStorage::F32(data)), Some((start, end))) => {
+                    Some(direct(Stored::F32(&by_frames(&data[start..end], shape))))
+                }
+                (Storage::Cpu(CpuStorage::BF16(data)), Some((start, end)))
+                    if bias.dtype() == DType::F32 =>
+                {
+                    Some(direct(Stored::Bf16(&by_frames(&data[start..end], shape))))
+                }
+                _ => None,
             }
-            Kernel::Direct(Direct::plain(
-                Stored::F32(&ordered),
-                (outputs, frames * inputs, rows, columns),
-            ))
-        } else {
-            Kernel::Dense(weight)
+        };
+        let kernel = match direct {
+            Some(direct) => Kernel::Direct(direct),
+            None => Kernel::Dense(weight),
         };
         Ok(Self {
             kernel,
@@ -245,11 +248,17 @@ impl CausalConv3d {
         let bias = f32s(&self.bias)?;
         let len = self.outputs * height * width;
         let mut out = vec![0f32; shape.0 * len];
-        for (i, out) in out.chunks_exact_mut(len.max(1)).enumerate() {
-            let residual = residual.as_ref().map(|data| &data[i * len..][..len]);
-            let padded = &padded[i * self.time_step * frame..];
-            direct.run_padded(padded, &geometry, &bias, residual, out);
-        }
+        let mut images: Vec<Image> = out
+            .chunks_exact_mut(len.max(1))
+            .enumerate()
+            .map(|(i, out)| Image {
+                padded: &padded[i * self.time_step * frame..],
+                bias: &bias,
+                residual: residual.as_ref().map(|data| &data[i * len..][..len]),
+                out,
+            })
+            .collect();
+        direct.run(&geometry, &mut images);
         tensor(out, shape)
     }
 
@@ -298,6 +307,23 @@ impl CausalConv3d {
         let y = sum.broadcast_add(&bias.reshape((1, self.outputs, 1, 1))?)?;
         Ok(y.to_dtype(x.dtype())?)
     }
+}
+
+/// Weights (outputs, inputs, frames, taps) as (outputs, frames, inputs, taps).
+fn by_frames<T: Copy>(
+    stored: &[T],
+    (outputs, inputs, frames, taps): (usize, usize, usize, usize),
+) -> Vec<T> {
+    let mut ordered = Vec::with_capacity(stored.len());
+    for output in 0..outputs {
+        for frame in 0..frames {
+            for input in 0..inputs {
+                let from = ((output * inputs + input) * frames + frame) * taps;
+                ordered.extend_from_slice(&stored[from..from + taps]);
+            }
+        }
+    }
+    ordered
 }
 
 /// A tensor with `border` more places at both ends of a dimension, which mirror those within.

@@ -10,15 +10,30 @@ use half::bf16;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::Padding;
+use super::{
+    Padding,
+    winograd::{self, Winograd},
+};
 use crate::layers::{cpu::for_rows, simd};
 
 /// Output channels that are computed together where the processor has 32 vector registers.
-const BLOCK: usize = 8;
+pub(super) const BLOCK: usize = 8;
 /// Vectors of pixels that are computed together.
 const VECTORS: usize = 3;
 /// Floats that a tile may read beyond the last channel: its own length on the widest vectors.
 const SLACK: usize = VECTORS * 16 + 64;
+/// The taps of a 3×3 kernel.
+const SQUARE: [(usize, usize); 9] = [
+    (0, 0),
+    (0, 1),
+    (0, 2),
+    (1, 0),
+    (1, 1),
+    (1, 2),
+    (2, 0),
+    (2, 1),
+    (2, 2),
+];
 /// Positions of a band: enough to keep a block's weights busy, few enough to stay in cache.
 const BAND_POSITIONS: usize = 1024;
 
@@ -27,8 +42,8 @@ pub(super) struct Geometry {
     height: usize,
     width: usize,
     padding: Padding,
-    padded_height: usize,
-    padded_width: usize,
+    pub padded_height: usize,
+    pub padded_width: usize,
     pub out_height: usize,
     pub out_width: usize,
 }
@@ -58,13 +73,6 @@ impl Geometry {
     /// Numbers of a padded channel.
     pub fn plane(&self) -> usize {
         self.padded_height * self.padded_width
-    }
-
-    /// The padded image, with room for the last tile behind it.
-    fn pad(&self, source: &[f32], channels: usize) -> Vec<f32> {
-        let mut padded = self.padded_zeros(channels);
-        self.pad_into(source, &mut padded[..channels * self.plane()]);
-        padded
     }
 
     /// So many padded channels of zeros, with room for the last tile behind them.
@@ -126,7 +134,7 @@ struct Phase {
 /// `[block][input channel][tap][output channel within the block]`, in the format that the weights
 /// are stored in. bf16 is widened block by block when it is needed.
 #[derive(Debug)]
-enum Packed {
+pub(super) enum Packed {
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
 }
@@ -140,7 +148,7 @@ impl Packed {
     }
 
     /// `count` weights from `first` on; `wide` is a place for those that must be widened.
-    fn part<'a>(&'a self, first: usize, count: usize, wide: &'a mut Vec<f32>) -> &'a [f32] {
+    pub fn part<'a>(&'a self, first: usize, count: usize, wide: &'a mut Vec<f32>) -> &'a [f32] {
         match self {
             Self::F32(values) => &values[first..][..count],
             Self::Bf16(values) => {
@@ -285,29 +293,33 @@ impl Direct {
         if self.phases.len() == 4 { 2 } else { 1 }
     }
 
-    /// One image: `out` (outputs, rows, columns) = convolution + bias (+ residual).
-    pub fn run(
-        &self,
-        source: &[f32],
-        geometry: &Geometry,
-        bias: &[f32],
-        residual: Option<&[f32]>,
-        out: &mut [f32],
-    ) {
-        let padded = geometry.pad(source, self.inputs);
-        self.run_padded(&padded, geometry, bias, residual, out);
+    /// For each image, `out` (outputs, rows, columns) = convolution + bias (+ residual).
+    pub fn run(&self, geometry: &Geometry, images: &mut [Image]) {
+        if let [Phase { taps, packed }] = self.phases.as_slice()
+            && taps.iter().copied().eq(SQUARE)
+            && winograd::pays(self.inputs, self.outputs, geometry)
+        {
+            let winograd = Winograd {
+                packed,
+                inputs: self.inputs,
+                outputs: self.outputs,
+                geometry,
+            };
+            winograd.run(images);
+        } else {
+            for image in images {
+                self.run_one(geometry, image);
+            }
+        }
     }
 
-    /// The same for an image that is padded already and has further numbers behind it
-    /// ([`Geometry::padded_zeros`]).
-    pub fn run_padded(
-        &self,
-        padded: &[f32],
-        geometry: &Geometry,
-        bias: &[f32],
-        residual: Option<&[f32]>,
-        out: &mut [f32],
-    ) {
+    fn run_one(&self, geometry: &Geometry, image: &mut Image) {
+        let Image {
+            padded,
+            bias,
+            residual,
+            out,
+        } = image;
         let factor = self.enlargement();
         let columns = geometry.out_width * factor;
         let plane = geometry.out_height * factor * columns;
@@ -377,6 +389,19 @@ impl Direct {
             }
         });
     }
+}
+
+/// An image and what becomes of it.
+pub(super) struct Image<'a> {
+    /// (inputs, rows, columns), padded, with further numbers behind it
+    /// ([`Geometry::padded_zeros`]).
+    pub padded: &'a [f32],
+    /// (outputs)
+    pub bias: &'a [f32],
+    /// Added to the result: of its shape.
+    pub residual: Option<&'a [f32]>,
+    /// (outputs, rows, columns)
+    pub out: &'a mut [f32],
 }
 
 /// How the results of a band become lines of pixels.

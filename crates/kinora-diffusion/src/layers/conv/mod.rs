@@ -3,13 +3,14 @@
 //! each other are in [`causal`], signals in [`line`].
 //!
 //! On the processor 1×1 kernels are matrix products, kernels with a step of one run in [`direct`]
-//! without an intermediate matrix, and the rest gather a row of patches at a time.
+//! without an intermediate matrix, large 3×3 ones in [`winograd`] with fewer multiplications, and the rest gather a row of patches at a time.
 
 mod adapt;
 mod causal;
 mod direct;
 mod line;
 mod pixels;
+mod winograd;
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,7 +19,7 @@ use rayon::prelude::*;
 
 use self::{
     adapt::Origin,
-    direct::{Direct, Geometry, Stored},
+    direct::{Direct, Geometry, Image, Stored},
     pixels::add_columns,
 };
 pub use self::{
@@ -319,7 +320,7 @@ impl Conv2d {
         bias: &[f32],
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let (batch, _, height, width) = x.dims4()?;
+        let (batch, inputs, height, width) = x.dims4()?;
         let (outputs, _, kernel_height, kernel_width) = self.shape;
         let geometry = Geometry::new(height, width, self.padding, kernel_height, kernel_width);
         let (rows, columns) = (
@@ -339,19 +340,26 @@ impl Conv2d {
         }
         let residual = residual.as_ref().map(f32s).transpose()?;
         let source = f32s(&x)?;
-        let mut out = vec![0f32; batch * outputs * rows * columns];
-        let (image_in, image_out) = (source.len() / batch.max(1), outputs * rows * columns);
-        for (b, out) in out.chunks_exact_mut(image_out.max(1)).enumerate() {
-            let source = &source[b * image_in..][..image_in];
-            let residual = residual
-                .as_ref()
-                .map(|data| &data[b * image_out..][..image_out]);
-            let bias = match bias.len() == outputs {
-                true => bias,
-                false => &bias[b * outputs..][..outputs],
-            };
-            direct.run(source, &geometry, bias, residual, out);
-        }
+        let (image_in, image_out) = (inputs * geometry.plane(), outputs * rows * columns);
+        let mut padded = geometry.padded_zeros(batch * inputs);
+        geometry.pad_into(&source, &mut padded[..batch * image_in]);
+        let mut out = vec![0f32; batch * image_out];
+        let mut images: Vec<Image> = out
+            .chunks_exact_mut(image_out.max(1))
+            .enumerate()
+            .map(|(b, out)| Image {
+                padded: &padded[b * image_in..],
+                bias: match bias.len() == outputs {
+                    true => bias,
+                    false => &bias[b * outputs..][..outputs],
+                },
+                residual: residual
+                    .as_ref()
+                    .map(|data| &data[b * image_out..][..image_out]),
+                out,
+            })
+            .collect();
+        direct.run(&geometry, &mut images);
         tensor(out, shape)
     }
 
@@ -602,6 +610,38 @@ mod tests {
         let shifted = half.forward_shifted(&x, &shift).unwrap();
         assert_close(&shifted, &ours.broadcast_add(&spread).unwrap(), 1e-5);
         assert!(half.forward_shifted(&x, &wave(&[1, 13])).is_err());
+    }
+
+    #[test]
+    fn fewer_multiplications_give_the_same_picture() {
+        for (inputs, outputs, batch, height, width) in [
+            (32, 32, 2, 32, 32),
+            (33, 50, 1, 31, 45),
+            (48, 37, 1, 7, 260),
+            (40, 101, 1, 70, 19),
+        ] {
+            let reference = dense(inputs, outputs, 3, 1, Padding::all(1));
+            let conv = dense(inputs, outputs, 3, 1, Padding::all(1));
+            let conv = conv.packed(Packing::Plain).unwrap();
+            let x = wave(&[batch, inputs, height, width]);
+            let geometry = Geometry::new(height, width, Padding::all(1), 3, 3);
+            assert!(winograd::pays(inputs, outputs, &geometry));
+            let residual = wave(&[batch, outputs, height, width]);
+            let ours = conv.forward_add(&x, &residual).unwrap();
+            let theirs = (reference.forward_portable(&x).unwrap() + &residual).unwrap();
+            assert_close(&ours, &theirs, 1e-5);
+            // A picture has its bits alone and in a batch, on one core and on many.
+            let last = batch - 1;
+            let (one, add) = (
+                x.narrow(0, last, 1).unwrap(),
+                residual.narrow(0, last, 1).unwrap(),
+            );
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+            let alone = pool
+                .unwrap()
+                .install(|| conv.forward_add(&one, &add).unwrap());
+            assert_close(&alone, &ours.narrow(0, last, 1).unwrap(), 0.0);
+        }
     }
 
     #[test]
