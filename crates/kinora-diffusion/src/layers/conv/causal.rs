@@ -410,9 +410,10 @@ mod tests {
 
     #[test]
     fn runs_of_any_length_give_the_same_bits() {
-        for (size, step) in KINDS {
-            let conv = conv(6, 9, size, step);
-            let x = wave(&[8, 6, 13, 21]);
+        let small = KINDS.map(|(size, step)| (conv(6, 9, size, step), wave(&[8, 6, 13, 21])));
+        // Large enough for fewer multiplications.
+        let large = (conv(32, 40, [3, 3, 3], 1), wave(&[8, 32, 33, 30]));
+        for (conv, x) in small.into_iter().chain([large]) {
             let whole = conv.forward(&x, &mut History::default(), None).unwrap();
             for cuts in [[2, 2, 2, 2].as_slice(), &[4, 4], &[2, 6]] {
                 let mut history = History::default();
@@ -424,6 +425,21 @@ mod tests {
                 }
                 assert_close(&Tensor::cat(&parts, 0).unwrap(), &whole, 0.0);
             }
+        }
+    }
+
+    #[test]
+    fn kernels_stay_in_the_format_that_they_are_stored_in() {
+        let weight = wave(&[40, 33, 3, 3, 3]).affine(1e-3, 0.0).unwrap();
+        let half = weight.to_dtype(DType::BF16).unwrap();
+        let wide = half.to_dtype(DType::F32).unwrap();
+        let half = CausalConv3d::new(half, wave(&[40]), 1).unwrap();
+        let wide = CausalConv3d::new(wide, wave(&[40]), 1).unwrap();
+        assert!(matches!(&half.kernel, Kernel::Direct(kernel) if kernel.bytes() == 40 * 33 * 54));
+        for x in [wave(&[2, 33, 5, 7]), wave(&[2, 33, 32, 34])] {
+            let ours = half.forward(&x, &mut History::default(), None).unwrap();
+            let theirs = wide.forward(&x, &mut History::default(), None).unwrap();
+            assert_close(&ours, &theirs, 0.0);
         }
     }
 

@@ -105,13 +105,11 @@ fn transform_kernels(weights: &[f32], values: &mut [[f32; BLOCK]], distance: usi
     let (kernels, _) = taps.as_chunks::<9>();
     for (input, &[a, b, c, d, e, f, g, h, i]) in kernels.iter().enumerate() {
         // Rows of the kernel, then its columns.
-        let columns = [
-            kernel_points([a, d, g]),
-            kernel_points([b, e, h]),
-            kernel_points([c, f, i]),
-        ];
-        for row in 0..WINDOW {
-            let points = kernel_points([columns[0][row], columns[1][row], columns[2][row]]);
+        let left = kernel_points([a, d, g]);
+        let middle = kernel_points([b, e, h]);
+        let right = kernel_points([c, f, i]);
+        for (row, ((a, b), c)) in left.into_iter().zip(middle).zip(right).enumerate() {
+            let points = kernel_points([a, b, c]);
             for (column, value) in points.into_iter().enumerate() {
                 if let Some(place) = values.get_mut((row * WINDOW + column) * distance + input) {
                     *place = value;
