@@ -1,22 +1,21 @@
-//! Scaled dot-product attention that never holds more than a tile of scores per core.
-//!
-//! On the processor a run of queries meets the keys block by block; running maxima and sums are
-//! rescaled as blocks come in (Milakov and Gimelshein, "Online normalizer calculation for
-//! softmax"). On other devices runs of queries meet all keys through candle's matrix products, the
-//! run chosen so that the scores stay small.
+//! Attention on the processor: a run of queries meets the keys block by block; running maxima and
+//! sums are rescaled as blocks come in (Milakov and Gimelshein, "Online normalizer calculation for
+//! softmax"). Never more than a tile of scores per core.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::Tensor;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{
-    cpu::{is_cpu_f32, strided_f32s, tensor},
-    math,
-    product::{Line, Numbers, PANEL, ROWS, Sums, add_product},
-    simd,
-    softmax::softmax_portable,
+use super::{Backend, Call};
+use crate::{
+    Result,
+    layers::{
+        cpu::{is_cpu_f32, strided_f32s, tensor},
+        math,
+        product::{Line, Numbers, PANEL, ROWS, Sums, add_product},
+        simd,
+    },
 };
-use crate::{Result, error::bail_shape};
 
 /// Queries of a tile, and keys that it meets at a time: scores, keys and values of that many stay in
 /// the second-level cache.
@@ -24,63 +23,20 @@ const QUERIES: usize = 8 * ROWS;
 const KEYS: usize = 8 * PANEL;
 /// Multiplications below which one core is faster than several.
 const SERIAL_WORK: usize = 1 << 19;
-/// Scores that other devices hold at a time.
-const PORTABLE_SCORES: usize = 1 << 28;
 
-/// How scores are scaled and which keys a query sees.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Attention<'a> {
-    /// Factor of the scores; None: 1/√(head size).
-    pub scale: Option<f32>,
-    /// Added to the scores: (1 or batch, 1 or heads, 1 or queries, keys), f32. Holds position
-    /// biases, and masks as −∞ or very negative values.
-    pub bias: Option<&'a Tensor>,
-    /// Whether query i sees only keys up to i.
-    pub is_causal: bool,
-}
+/// For f32 on the processor.
+pub(super) struct Tiled;
 
-/// Attention of `q` over `k` and `v`.
-///
-/// q: (batch, queries, heads, size); k: (batch, keys, heads, size); v: (batch, keys, heads, value
-/// size); any strides as long as the last dimension is dense → (batch, queries, heads, value size).
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: Attention) -> Result<Tensor> {
-    check_shapes(q, k, v, options.bias)?;
-    let scale = options
-        .scale
-        .unwrap_or_else(|| (q.dims()[3] as f32).sqrt().recip());
-    let is_dense = |t: &Tensor| is_cpu_f32(t) && t.stride()[3] == 1;
-    if is_dense(q) && is_dense(k) && is_dense(v) {
-        attend(q, k, v, scale, options)
-    } else {
-        attend_portable(q, k, v, scale, options, PORTABLE_SCORES)
+impl Backend for Tiled {
+    fn takes(&self, call: &Call) -> bool {
+        [call.q, call.k, call.v]
+            .iter()
+            .all(|tensor| is_cpu_f32(tensor) && tensor.stride()[3] == 1)
     }
-}
 
-fn check_shapes(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<()> {
-    let (batch, queries, heads, size) = q.dims4()?;
-    let (_, keys, _, value_size) = v.dims4()?;
-    let fits = k.dims() == [batch, keys, heads, size]
-        && v.dims() == [batch, keys, heads, value_size]
-        && bias.is_none_or(|bias| {
-            let wanted = [batch, heads, queries, keys];
-            bias.rank() == 4
-                && bias.dim(3).ok() == Some(keys)
-                && bias
-                    .dims()
-                    .iter()
-                    .zip(wanted)
-                    .all(|(&have, want)| have == 1 || have == want)
-        });
-    if !fits {
-        bail_shape!(
-            "attention of {:?} over {:?} and {:?} with a bias of {:?}",
-            q.dims(),
-            k.dims(),
-            v.dims(),
-            bias.map(Tensor::dims)
-        );
+    fn attend(&self, call: &Call) -> Result<Tensor> {
+        attend(call)
     }
-    Ok(())
 }
 
 /// A borrowed (batch, tokens, heads, size) tensor with its strides.
@@ -117,7 +73,15 @@ impl Bias<'_> {
     }
 }
 
-fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, options: Attention) -> Result<Tensor> {
+fn attend(call: &Call) -> Result<Tensor> {
+    let Call {
+        q,
+        k,
+        v,
+        scale,
+        bias,
+        is_causal,
+    } = *call;
     let (batch, queries, heads, size) = q.dims4()?;
     let (_, keys, _, value_size) = v.dims4()?;
     let mut out = vec![0f32; batch * queries * heads * value_size];
@@ -130,7 +94,7 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, options: Attention) ->
         Strided::new(&k_data, k),
         Strided::new(&v_data, v),
     );
-    let bias_tensor = options.bias.map(Tensor::contiguous).transpose()?;
+    let bias_tensor = bias.map(Tensor::contiguous).transpose()?;
     let bias_data = bias_tensor.as_ref().map(strided_f32s).transpose()?;
     let bias = bias_tensor
         .as_ref()
@@ -177,7 +141,7 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, options: Attention) ->
         packed_values: &packed_values,
         bias,
         scale,
-        is_causal: options.is_causal,
+        is_causal,
         keys,
         size,
         value_size,
@@ -387,180 +351,5 @@ fn add_block(row: &mut [f32], maximum: &mut f32, sum: &mut f32) -> f32 {
 fn scale_row(row: &mut [f32], factor: f32) {
     for value in row {
         *value *= factor;
-    }
-}
-
-/// The same in candle operations: runs of queries against all keys, at most `max_scores` scores.
-pub(crate) fn attend_portable(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    scale: f32,
-    options: Attention,
-    max_scores: usize,
-) -> Result<Tensor> {
-    let (batch, queries, heads, _) = q.dims4()?;
-    let keys = k.dim(1)?;
-    let heads_first = |t: &Tensor| t.transpose(1, 2)?.contiguous();
-    let (q, k, v) = (heads_first(q)?, heads_first(k)?, heads_first(v)?);
-    let k = k.transpose(D::Minus2, D::Minus1)?;
-    let run = (max_scores / (batch * heads * keys).max(1)).clamp(1, queries.max(1));
-    let mut parts = Vec::new();
-    for first in (0..queries).step_by(run) {
-        let count = run.min(queries - first);
-        let mut scores = (q
-            .narrow(2, first, count)?
-            .matmul(&k)?
-            .to_dtype(DType::F32)?
-            * f64::from(scale))?;
-        if let Some(bias) = options.bias {
-            let bias = bias.to_device(q.device())?.to_dtype(DType::F32)?;
-            let bias = if bias.dim(2)? == 1 {
-                bias
-            } else {
-                bias.narrow(2, first, count)?
-            };
-            scores = scores.broadcast_add(&bias)?;
-        }
-        if options.is_causal {
-            let mask: Vec<f32> = (0..count * keys)
-                .map(|i| {
-                    if i % keys > first + i / keys {
-                        f32::NEG_INFINITY
-                    } else {
-                        0.0
-                    }
-                })
-                .collect();
-            let mask = Tensor::from_vec(mask, (1, 1, count, keys), q.device())?;
-            scores = scores.broadcast_add(&mask)?;
-        }
-        parts.push(softmax_portable(&scores)?.to_dtype(v.dtype())?.matmul(&v)?);
-    }
-    Ok(Tensor::cat(&parts, 2)?.transpose(1, 2)?.contiguous()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::layers::testing::{assert_close, wave};
-
-    fn compare(q: &Tensor, k: &Tensor, v: &Tensor, options: Attention) {
-        let ours = attention(q, k, v, options).unwrap();
-        let scale = options.scale.unwrap_or((q.dims()[3] as f32).powf(-0.5));
-        let theirs = attend_portable(q, k, v, scale, options, 3000).unwrap();
-        assert_close(&ours, &theirs, 2e-5);
-    }
-
-    #[test]
-    fn tiles_equal_one_softmax_over_everything() {
-        // 1100 keys need three blocks; the sharp scale makes maxima move between blocks.
-        for (batch, queries, keys, heads, size) in [(2, 7, 5, 3, 4), (1, 230, 1100, 2, 16)] {
-            let q = wave(&[batch, queries, heads, size]);
-            let k = wave(&[batch, keys, heads, size]).affine(1.0, 0.2).unwrap();
-            let v = wave(&[batch, keys, heads, size]).affine(-1.0, 0.7).unwrap();
-            for scale in [None, Some(2.0)] {
-                compare(
-                    &q,
-                    &k,
-                    &v,
-                    Attention {
-                        scale,
-                        ..Default::default()
-                    },
-                );
-            }
-            let per_head = wave(&[1, heads, queries, keys]);
-            compare(
-                &q,
-                &k,
-                &v,
-                Attention {
-                    bias: Some(&per_head),
-                    ..Default::default()
-                },
-            );
-            let per_batch = wave(&[batch, 1, 1, keys]).affine(4.0, 0.0).unwrap();
-            compare(
-                &q,
-                &k,
-                &v,
-                Attention {
-                    bias: Some(&per_batch),
-                    ..Default::default()
-                },
-            );
-        }
-    }
-
-    #[test]
-    fn causal_queries_see_their_past_only() {
-        for tokens in [5, 77, 700] {
-            let x = wave(&[2, tokens, 2, 8]);
-            compare(
-                &x,
-                &x,
-                &x,
-                Attention {
-                    is_causal: true,
-                    ..Default::default()
-                },
-            );
-        }
-    }
-
-    #[test]
-    fn columns_of_wider_rows_are_read_in_place() {
-        let wide = wave(&[2, 50, 9, 16]);
-        let (q, k, v) = (
-            wide.narrow(2, 0, 3).unwrap(),
-            wide.narrow(2, 3, 3).unwrap(),
-            wide.narrow(2, 6, 3).unwrap(),
-        );
-        compare(&q, &k, &v, Attention::default());
-    }
-
-    #[test]
-    fn masked_keys_count_nothing_and_a_blind_query_gets_zeros() {
-        let x = wave(&[1, 4, 1, 8]);
-        let minus = f32::NEG_INFINITY;
-        #[rustfmt::skip]
-        let mask = Tensor::new(&[
-            [0.0, minus, minus, minus], [minus, minus, 0.0, minus],
-            [0.0, 0.0, 0.0, 0.0], [minus, minus, minus, minus],
-        ], x.device()).unwrap().reshape((1, 1, 4, 4)).unwrap();
-        let y = attention(
-            &x,
-            &x,
-            &x,
-            Attention {
-                bias: Some(&mask),
-                ..Default::default()
-            },
-        )
-        .unwrap();
-        let row = |t: &Tensor, i| t.narrow(1, i, 1).unwrap();
-        assert_close(&row(&y, 0), &row(&x, 0), 1e-6);
-        assert_close(&row(&y, 1), &row(&x, 2), 1e-6);
-        assert_close(&row(&y, 3), &(row(&x, 0) * 0.0).unwrap(), 0.0);
-    }
-
-    #[test]
-    fn shapes_that_do_not_fit_are_an_error() {
-        let (x, y) = (wave(&[1, 4, 2, 8]), wave(&[1, 4, 2, 6]));
-        assert!(attention(&x, &y, &x, Attention::default()).is_err());
-        let bias = wave(&[1, 1, 4, 3]);
-        assert!(
-            attention(
-                &x,
-                &x,
-                &x,
-                Attention {
-                    bias: Some(&bias),
-                    ..Default::default()
-                }
-            )
-            .is_err()
-        );
     }
 }
