@@ -68,6 +68,9 @@ pub struct Global {
     /// The program that computes, when it does not lie beside this one [env: KINORA_ENGINE]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub engine: Option<PathBuf>,
+    /// Disk for encoded prompts in MiB; 0 keeps none [env: KINORA_TEXT_CACHE_MB]
+    #[arg(long, global = true, value_name = "MIB", help_heading = "Everywhere")]
+    pub text_cache_mb: Option<u64>,
     /// Answer in JSON, one document (or one line per event) on standard output
     #[arg(long, global = true, help_heading = "Everywhere")]
     pub json: bool,

@@ -87,7 +87,7 @@ fn read_job(case: &Case) -> Result<LtxParams> {
 impl Report {
     /// Token ids and encoder outputs.
     fn compare_ltx_prompts(&mut self, pipeline: &LtxPipeline, job: &LtxParams) -> Result<()> {
-        let (encoder, tokenizer) = pipeline.text();
+        let (encoder, tokenizer) = pipeline.text()?;
         let negative = job.active_guidance().map(|_| &job.negative_prompt);
         for (call, text) in [Some(&job.prompt), negative]
             .into_iter()

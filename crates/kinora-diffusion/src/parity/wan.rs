@@ -94,7 +94,7 @@ fn read_jobs(case: &Case) -> Result<Vec<VideoParams>> {
 impl Report {
     /// Token ids and encoder outputs.
     fn compare_prompts(&mut self, pipeline: &WanPipeline, jobs: &[VideoParams]) -> Result<()> {
-        let (encoder, tokenizer) = pipeline.text();
+        let (encoder, tokenizer) = pipeline.text()?;
         let is_guided = jobs.iter().all(VideoParams::is_guided);
         for (call, texts) in [
             Some(jobs.iter().map(|job| &job.prompt).collect::<Vec<_>>()),
@@ -134,7 +134,7 @@ impl Report {
             .into_iter()
             .flatten()
             .collect();
-        if let Some(vision) = pipeline.vision() {
+        if let Some(vision) = pipeline.vision()? {
             let pixels = given
                 .iter()
                 .map(|image| vision.prepare(image))

@@ -7,7 +7,7 @@ pub(crate) mod pictures;
 pub(crate) mod rows;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -24,8 +24,8 @@ use self::{
     rows::{Batch, Conditioning, Row, batches},
 };
 use super::{
-    Checkpoint, ImageParams, JobTimings, RgbImage, RunLimits, RunWatch, checkpoint::Identity,
-    packing::unpack, picture,
+    Checkpoint, ImageParams, JobTimings, RgbImage, RunLimits, RunWatch, TextCache,
+    checkpoint::Identity, on_demand::OnDemand, packing::unpack, picture, text_cache::KeptTexts,
 };
 use crate::{
     Error, Result,
@@ -47,15 +47,19 @@ const MAX_TEXT_TOKENS: usize = 4096;
 const MAX_BATCH_CPU: usize = 4;
 const MAX_BATCH: usize = 32;
 
-/// A FLUX.1 model with its weights in memory.
+/// What adapters call the text encoders.
+const ENCODERS: [LoraComponent; 2] = [LoraComponent::TextEncoder, LoraComponent::TextEncoder2];
+
+/// A FLUX.1 model with its weights in memory; those of the text encoders when they were needed.
 pub struct FluxPipeline {
     parts: FluxParts,
     device: Device,
     dtype: DType,
     clip_tokenizer: Tokenizer,
-    clip: ClipEncoder,
+    clip: OnDemand<ClipEncoder>,
     t5_tokenizer: Tokenizer,
-    t5: T5Encoder,
+    t5: OnDemand<T5Encoder>,
+    texts: Option<Arc<TextCache>>,
     denoiser: FluxDenoiser,
     vae: KlVae,
     /// Fitted when the first preview is wanted.
@@ -75,12 +79,19 @@ impl std::fmt::Debug for FluxPipeline {
 
 impl Adaptive for FluxPipeline {
     fn networks(&mut self) -> Vec<AdaptableNetwork<'_>> {
-        let only = AdaptableNetwork::only;
-        vec![
-            only(LoraComponent::Denoiser, self.denoiser.adaptables()),
-            only(LoraComponent::TextEncoder, self.clip.adaptables()),
-            only(LoraComponent::TextEncoder2, self.t5.adaptables()),
-        ]
+        let layers = self.denoiser.adaptables();
+        let mut networks = vec![AdaptableNetwork::only(LoraComponent::Denoiser, layers)];
+        networks.extend(self.clip.adaptable(LoraComponent::TextEncoder));
+        networks.extend(self.t5.adaptable(LoraComponent::TextEncoder2));
+        networks
+    }
+
+    fn unread(&self) -> Result<Vec<(LoraComponent, BTreeSet<String>)>> {
+        let encoders = [self.clip.unread_tensors()?, self.t5.unread_tensors()?];
+        let named = ENCODERS.into_iter().zip(encoders);
+        Ok(named
+            .filter_map(|(component, tensors)| Some((component, tensors?)))
+            .collect())
     }
 
     fn read_targets(&self) -> Result<LoraTargets> {
@@ -93,7 +104,8 @@ impl Adaptive for FluxPipeline {
 }
 
 impl FluxPipeline {
-    /// Reads every weight. `on_load` is told the share that is done, 0 to 1.
+    /// Reads every weight but those of the text encoders. `on_load` is told the share that is done,
+    /// 0 to 1.
     pub fn open(
         layout: &ModelLayout,
         device: &Device,
@@ -103,20 +115,33 @@ impl FluxPipeline {
         let Some(parts) = layout.flux().cloned() else {
             return Err(Error::bad_weights(&layout.root, "it is not a FLUX.1 model"));
         };
-        let total = layout.total_bytes().max(1) as f32;
-        let share = |component| layout.bytes_of(component) as f32 / total;
+        let read = [Component::Vae, Component::Transformer];
+        let total: u64 = read
+            .map(|component| layout.bytes_of(component))
+            .iter()
+            .sum();
+        let share = |component| layout.bytes_of(component) as f32 / total.max(1) as f32;
         let weights = |component| -> Result<Weights> {
             Ok(Weights::new(layout.open(component)?, device, dtype))
         };
-        let mut done = 0.0;
-        let clip = ClipEncoder::load(&weights(Component::TextEncoder)?, &parts.clip)?;
-        done += share(Component::TextEncoder);
-        on_load(done);
-        let t5 = T5Encoder::load(&weights(Component::TextEncoder2)?, &parts.t5)?;
-        done += share(Component::TextEncoder2);
-        on_load(done);
+        let config = parts.clip.clone();
+        let clip = OnDemand::new(
+            "CLIP",
+            layout.open(Component::TextEncoder)?,
+            (device, dtype),
+            &parts.clip,
+            move |weights, _| ClipEncoder::load(weights, &config),
+        );
+        let config = parts.t5.clone();
+        let t5 = OnDemand::new(
+            "T5",
+            layout.open(Component::TextEncoder2)?,
+            (device, dtype),
+            &parts.t5,
+            move |weights, _| T5Encoder::load(weights, &config),
+        );
         let vae = KlVae::load(&weights(Component::Vae)?, &parts.vae)?;
-        done += share(Component::Vae);
+        let done = share(Component::Vae);
         on_load(done);
         let rest = share(Component::Transformer);
         let denoiser = FluxDenoiser::load(
@@ -134,6 +159,7 @@ impl FluxPipeline {
             clip,
             t5_tokenizer: Tokenizer::open_t5(&layout.tokenizer_folder(TokenizerFolder::T5))?,
             t5,
+            texts: None,
             denoiser,
             vae,
             preview: OnceLock::new(),
@@ -148,7 +174,12 @@ impl FluxPipeline {
         })
     }
 
-    /// Bytes that the weights occupy, with what adapters add.
+    /// Keeps what is encoded, and looks there before anything is.
+    pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
+        self.texts = Some(cache);
+    }
+
+    /// Bytes that the weights occupy once all are read, with what adapters add.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes.saturating_add(self.adapted.added_bytes())
     }
@@ -248,13 +279,14 @@ impl FluxPipeline {
 
     // ---- encode -------------------------------------------------------------------------------
 
-    /// Every distinct text of the jobs, encoded once.
+    /// Every distinct text of the jobs, encoded once if it was not kept.
     fn encode(
         &self,
         jobs: &[ImageParams],
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<HashMap<(String, usize), Conditioning>> {
+        let kept = self.kept_texts()?;
         let mut texts = HashMap::new();
         for (job, params) in jobs.iter().enumerate() {
             if watch.is_cancelled(job) {
@@ -263,11 +295,27 @@ impl FluxPipeline {
             let start = Instant::now();
             let negative = params.active_cfg().map(|_| &params.negative_prompt);
             let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
+            let length = params.text_tokens;
+            let mut is_missing = false;
+            for text in &wanted {
+                if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
+                    match self.find_text(kept.as_ref(), text, length) {
+                        Some(found) => drop(entry.insert(found)),
+                        None => is_missing = true,
+                    }
+                }
+            }
+            if is_missing {
+                self.read_encoders(job, watch)?;
+            }
             for (i, text) in wanted.iter().enumerate() {
                 watch.stage(job, Stage::Encoding, i as u32, wanted.len() as u32);
-                let key = ((*text).clone(), params.text_tokens);
-                if let Entry::Vacant(entry) = texts.entry(key) {
-                    entry.insert(self.encode_text(text, params.text_tokens)?);
+                if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
+                    let encoded = entry.insert(self.encode_text(text, length)?);
+                    if let Some(kept) = &kept {
+                        let parts = [("tokens", &encoded.tokens), ("pooled", &encoded.pooled)];
+                        kept.keep(text, &[length], &parts);
+                    }
                 }
             }
             watch.stage(
@@ -281,20 +329,67 @@ impl FluxPipeline {
         Ok(texts)
     }
 
+    /// The texts that were kept of this model as it is now.
+    fn kept_texts(&self) -> Result<Option<KeptTexts<'_>>> {
+        let Some(cache) = &self.texts else {
+            return Ok(None);
+        };
+        let mut texts = cache.of("FLUX.1", &self.device, self.dtype);
+        self.clip.sign(&mut texts)?;
+        self.t5.sign(&mut texts)?;
+        for tokenizer in [&self.clip_tokenizer, &self.t5_tokenizer] {
+            texts.add(tokenizer.digest()?.as_bytes());
+        }
+        texts.add_adapters(&self.adapted, &ENCODERS)?;
+        Ok(Some(texts))
+    }
+
+    fn find_text(
+        &self,
+        kept: Option<&KeptTexts<'_>>,
+        text: &str,
+        length: usize,
+    ) -> Option<Conditioning> {
+        let parts = ["tokens", "pooled"];
+        let [tokens, pooled] = kept?.find(text, &[length], parts)?;
+        Some(Conditioning { tokens, pooled })
+    }
+
+    /// Brings the encoders into memory for a job, and tells it so.
+    fn read_encoders(&self, job: usize, watch: &mut dyn RunWatch) -> Result<()> {
+        if self.clip.is_read() && self.t5.is_read() {
+            return Ok(());
+        }
+        watch.stage(job, Stage::Loading, 0, 100);
+        self.encoders()?;
+        watch.stage(job, Stage::Loading, 100, 100);
+        Ok(())
+    }
+
+    /// Its text encoders, read if they are not in memory.
+    pub(crate) fn encoders(&self) -> Result<(&ClipEncoder, &T5Encoder)> {
+        let [clip, t5] = ENCODERS;
+        Ok((
+            self.clip.get_adapted(clip, &self.adapted, &mut |_| {})?,
+            self.t5.get_adapted(t5, &self.adapted, &mut |_| {})?,
+        ))
+    }
+
     /// One text through both encoders.
     pub(crate) fn encode_text(&self, text: &str, text_tokens: usize) -> Result<Conditioning> {
+        let (clip, t5) = self.encoders()?;
         let (clip_ids, t5_ids) = self.tokenize(text, text_tokens)?;
         Ok(Conditioning {
-            pooled: self.clip.forward(&[clip_ids])?.pooled,
+            pooled: clip.forward(&[clip_ids])?.pooled,
             // FLUX.1 attends to the padding: no lengths.
-            tokens: self.t5.forward(&[t5_ids], None)?,
+            tokens: t5.forward(&[t5_ids], None)?,
         })
     }
 
     /// Ids for CLIP and for T5.
     pub(crate) fn tokenize(&self, text: &str, text_tokens: usize) -> Result<(Vec<u32>, Vec<u32>)> {
         Ok((
-            self.clip_tokenizer.encode(text, self.clip.max_tokens())?,
+            (self.clip_tokenizer).encode(text, self.parts.clip.max_positions)?,
             self.t5_tokenizer.encode(text, text_tokens)?,
         ))
     }
@@ -664,11 +759,6 @@ impl FluxPipeline {
     /// Its VAE.
     pub(crate) fn vae(&self) -> &KlVae {
         &self.vae
-    }
-
-    /// Its text encoders.
-    pub(crate) fn encoders(&self) -> (&ClipEncoder, &T5Encoder) {
-        (&self.clip, &self.t5)
     }
 
     /// The configurations of its parts.

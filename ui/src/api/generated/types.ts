@@ -272,7 +272,7 @@ export interface CleanupInput {
 
 /** What was deleted, or would be. */
 export interface CleanupReport {
-  /** Thumbnails and contact sheets. */
+  /** Thumbnails, contact sheets and encoded prompts. */
   caches: DiskUsage;
   /** Whether nothing was deleted because only the answer was wanted. */
   dry_run: boolean;
@@ -289,7 +289,7 @@ export interface CleanupReport {
 
 /** What takes how much. */
 export interface CleanupStatus {
-  /** Thumbnails and contact sheets, made again when needed. */
+  /** Thumbnails, contact sheets and encoded prompts, made again when needed. */
   caches: DiskUsage;
   /** The database. */
   database: DiskUsage;
