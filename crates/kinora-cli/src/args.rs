@@ -157,6 +157,10 @@ pub struct Look {
     /// Classifier-free guidance against the negative prompt
     #[arg(long, value_name = "X")]
     pub true_cfg: Option<f32>,
+    /// Reuse most of an earlier step where the first block differs by no more than this share: 0.05
+    /// changes little, 0.2 saves much
+    #[arg(long, value_name = "X")]
+    pub step_cache: Option<f32>,
     /// Seed; random when left out
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

@@ -179,6 +179,7 @@ impl Runner for DiffusionRunner {
             text_tokens: plan.text_tokens as usize,
             batch: 1,
             bytes_per_number,
+            kept_passes: plan.kept_passes(),
         });
         Ok(Need {
             weights: estimate.weights,
@@ -293,6 +294,9 @@ fn to_params(plan: &Plan) -> ImageParams {
         sampler: Some((plan.sampler, plan.schedule)),
         source: None,
         sd: SdOptions::default(),
-        flux: FluxOptions::default(),
+        flux: FluxOptions {
+            step_cache: plan.step_cache.unwrap_or(0.0),
+            ..FluxOptions::default()
+        },
     }
 }

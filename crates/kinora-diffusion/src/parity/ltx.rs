@@ -69,6 +69,7 @@ fn read_job(case: &Case) -> Result<LtxParams> {
         guidance: inputs.guidance_scale.unwrap_or(3.0),
         guidance_rescale: inputs.guidance_rescale.unwrap_or(0.0),
         sampler: None,
+        step_cache: 0.0,
         shift: None,
         decode_time: inputs.decode_timestep.unwrap_or(0.0),
         decode_noise: inputs.decode_noise_scale,

@@ -78,6 +78,7 @@ fn read_jobs(case: &Case) -> Result<Vec<VideoParams>> {
                 guidance: inputs.guidance_scale.unwrap_or(5.0),
                 guidance_2: inputs.guidance_scale_2,
                 switch: Switch::Model,
+                step_cache: 0.0,
                 shift: None,
                 sampler: None,
                 seed: 0,

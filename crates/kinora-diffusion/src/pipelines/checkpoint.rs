@@ -1,8 +1,8 @@
 //! The state of one picture between two denoising steps, and its file.
 //!
 //! The file is a safetensors file with the tensor `latents`, what the sampler remembers of earlier
-//! steps (`kept.0` …), where the noise stream stands (`noise`), and as metadata what must agree
-//! before it may be used. It is complete or not there.
+//! steps (`kept.0` …), where the noise stream stands (`noise`), what went into the steps that later
+//! ones reuse (`anchor.pass.call`), and as metadata what must agree before it may be used. It is complete or not there.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use kinora_weights::{Dtype, Header, WeightSet};
 use sha2::{Digest, Sha256};
 
 use super::tensor_file::{TensorFile, write_atomically};
-use crate::{Error, Result, noise::Generator, samplers::State};
+use crate::{Error, Result, noise::Generator, samplers::State, step_cache::StoredAnchor};
 
 /// Of the file's content; a file of another version is not used.
 const VERSION: &str = "2";
@@ -29,6 +29,9 @@ pub struct Checkpoint {
     pub state: State,
     /// Where the noise stream stands, by [`Generator::save`]; empty when no more noise is drawn.
     pub noise: Vec<u8>,
+    /// Where the steps that later ones reuse can be computed again: the network's own memory of them
+    /// would be many times as large as the latents. Empty when none is reused.
+    pub anchors: Vec<StoredAnchor>,
     /// SHA-256 of everything that decides what the latents become: parameters, schedule, text
     /// embeddings, weights.
     pub identity: String,
@@ -100,6 +103,10 @@ impl Checkpoint {
             file.add(&format!("kept.{slot}"), "F32", shape, &bytes_of(values));
         }
         file.add(NOISE, "U8", &[self.noise.len()], &self.noise);
+        for anchor in &self.anchors {
+            let name = format!("anchor.{}.{}", anchor.pass, anchor.call);
+            file.add(&name, "F32", shape, &bytes_of(&anchor.latents));
+        }
         file.finish(serde_json::json!({
             "kinora_checkpoint": VERSION,
             "step": self.step.to_string(),
@@ -141,6 +148,20 @@ impl Checkpoint {
             .filter(|(_, name)| set.has(name))
             .map(|(slot, name)| Ok((slot, read(&name)?)))
             .collect::<Result<_>>()?;
+        let anchors = set
+            .tensors()
+            .filter_map(|(name, _)| {
+                let (pass, call) = name.strip_prefix("anchor.")?.split_once('.')?;
+                Some((name, pass.parse().ok()?, call.parse().ok()?))
+            })
+            .map(|(name, pass, call)| {
+                Ok(StoredAnchor {
+                    pass,
+                    call,
+                    latents: read(name)?,
+                })
+            })
+            .collect::<Result<_>>()?;
         Ok(Self {
             step: number("step")?,
             state: State {
@@ -150,6 +171,7 @@ impl Checkpoint {
                 shape,
             },
             noise: set.read(NOISE)?,
+            anchors,
             identity,
         })
     }
@@ -171,6 +193,11 @@ mod tests {
                 kept: vec![(0, vec![1.0; 6]), (2, vec![0.25; 6])],
             },
             noise: Generator::new(kinora_core::Rng::Cpu, 7).save(),
+            anchors: vec![StoredAnchor {
+                pass: 1,
+                call: 2,
+                latents: vec![0.5; 6],
+            }],
             identity: "ab12".into(),
         }
     }

@@ -35,6 +35,7 @@ use crate::{
     memory,
     previews::LatentPreview,
     samplers::{Config, Options, Program, Run, schedule, spacing::linspace},
+    step_cache::{self, Anchor, Anchors, StepCache},
     text::{ClipEncoder, T5Encoder, Tokenizer},
     vae::{KlVae, Tiling},
 };
@@ -250,6 +251,7 @@ impl FluxPipeline {
             return refuse("this model needs a guidance value".into());
         }
         pictures::check(params, self.kind()?)?;
+        step_cache::check(params.flux.step_cache)?;
         let numbers = [params.guidance, params.true_cfg];
         if numbers
             .into_iter()
@@ -300,7 +302,9 @@ impl FluxPipeline {
             for text in &wanted {
                 if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
                     match self.find_text(kept.as_ref(), text, length) {
-                        Some(found) => drop(entry.insert(found)),
+                        Some(found) => {
+                            entry.insert(found);
+                        }
                         None => is_missing = true,
                     }
                 }
@@ -424,6 +428,7 @@ impl FluxPipeline {
                 run: self.begin(params, &start)?,
                 given: start.given,
                 identity: String::new(),
+                anchors: Anchors::default(),
             };
             row.identity = self.identify(&row)?;
             if let Some(checkpoint) = watch.resume(job) {
@@ -502,6 +507,9 @@ impl FluxPipeline {
         let numbers = [params.guidance, params.true_cfg];
         identity.add(format!("{} {} {numbers:?}", params.width, params.height).as_bytes());
         identity.add_f32s(&row.run.program().sigmas);
+        if params.flux.step_cache > 0.0 {
+            identity.add(format!("step cache {:?}", params.flux.step_cache).as_bytes());
+        }
         let texts = [Some(&row.positive), row.negative.as_ref()];
         for text in texts.into_iter().flatten() {
             for tensor in [&text.tokens, &text.pooled] {
@@ -534,6 +542,8 @@ impl FluxPipeline {
             &checkpoint.state,
             &self.device,
         )?;
+        let (shape, done) = (&checkpoint.state.shape, row.run.done());
+        row.anchors = Anchors::restore(&checkpoint.anchors, shape, done, &self.device)?;
         Ok(())
     }
 
@@ -549,6 +559,14 @@ impl FluxPipeline {
             1,
             self.dtype.size_in_bytes() as u64,
         );
+        let kept = step_cache::kept_bytes(
+            params.flux.step_cache,
+            1 + u64::from(params.active_cfg().is_some()),
+            (pictures * rows * columns) as u64,
+            self.parts.transformer.hidden() as u64,
+            self.dtype.size_in_bytes() as u64,
+        );
+        let needed = needed.saturating_add(kept);
         if needed > limits.memory {
             return Err(Error::OutOfMemory {
                 needed,
@@ -584,6 +602,7 @@ impl FluxPipeline {
         let (rows, columns) = self.token_grid(params);
         let rope = self.positions_of(params, &first.given)?;
         let steps = batch.run.program().calls.len() as u32;
+        self.remember(&mut batch, &rope)?;
         for row in &batch.rows {
             timings[row.job].batch = batch.rows.len() as u32;
             watch.stage(row.job, Stage::Generating, start, steps);
@@ -594,7 +613,8 @@ impl FluxPipeline {
                 break;
             }
             let clock = Instant::now();
-            let velocity = self.predict(&batch, timestep as f32, &rope)?;
+            let velocity = self.predict(&mut batch, timestep as f32, &rope)?;
+            note_full_calls(&mut batch)?;
             let before = batch.run.clone();
             batch.run.advance(&velocity, None)?;
             put_back(&mut batch)?;
@@ -609,6 +629,7 @@ impl FluxPipeline {
                         step: done,
                         state: batch.run.state(i)?,
                         noise: Vec::new(),
+                        anchors: row.anchors.store()?,
                         identity: row.identity.clone(),
                     };
                     watch.checkpoint(row.job, &checkpoint)?;
@@ -666,8 +687,64 @@ impl FluxPipeline {
         )
     }
 
+    /// Where steps are reused: what the network remembers of them. Of rows that go on from a
+    /// checkpoint, the steps that it remembers are computed again.
+    fn remember(&self, batch: &mut Batch, rope: &Rope) -> Result<()> {
+        let Some(threshold) = (batch.rows.first())
+            .map(|row| row.params.flux.step_cache)
+            .filter(|threshold| *threshold > 0.0)
+        else {
+            return Ok(());
+        };
+        let passes = 1 + usize::from(batch.negative.is_some());
+        let mut caches: Vec<StepCache> = (0..passes)
+            .map(|_| StepCache::new(threshold, batch.rows.len()))
+            .collect();
+        for (i, row) in batch.rows.iter().enumerate() {
+            let texts = [Some(&row.positive), row.negative.as_ref()];
+            for (pass, (cache, text)) in caches.iter_mut().zip(texts).enumerate() {
+                let (Some(anchor), Some(text)) = (row.anchors.get(pass), text) else {
+                    continue;
+                };
+                let Some(call) = row.run.program().calls.get(anchor.call) else {
+                    continue;
+                };
+                let context = row.given.context.as_ref().map(|context| &context.tokens);
+                let channels = row.given.channels.as_ref();
+                let guidance: Vec<f32> = row.params.guidance.into_iter().collect();
+                let input = FluxInput {
+                    latents: &self.assemble(anchor.latents.clone(), channels, context)?,
+                    text: &text.tokens,
+                    pooled: &text.pooled,
+                    timestep: call.timestep as f32,
+                    guidance: &guidance,
+                    rope,
+                };
+                let mut own = StepCache::new(threshold, 1);
+                self.denoiser.forward_reusing(&input, Some(&mut own))?;
+                cache.take(i, &mut own, 0);
+            }
+        }
+        batch.caches = caches;
+        Ok(())
+    }
+
     /// The velocity of every row, guided where it is asked for.
-    fn predict(&self, batch: &Batch, timestep: f32, rope: &Rope) -> Result<Tensor> {
+    fn predict(&self, batch: &mut Batch, timestep: f32, rope: &Rope) -> Result<Tensor> {
+        let mut caches = std::mem::take(&mut batch.caches);
+        let velocity = self.predict_reusing(batch, &mut caches, timestep, rope)?;
+        batch.caches = caches;
+        Ok(velocity)
+    }
+
+    fn predict_reusing(
+        &self,
+        batch: &Batch,
+        caches: &mut [StepCache],
+        timestep: f32,
+        rope: &Rope,
+    ) -> Result<Tensor> {
+        let mut caches = caches.iter_mut();
         let guidance: Vec<f32> = batch
             .rows
             .iter()
@@ -676,15 +753,16 @@ impl FluxPipeline {
         let latents = batch.run.input()?;
         let tokens = latents.dim(1)?;
         let latents = self.assemble(latents, batch.channels.as_ref(), batch.context.as_ref())?;
-        let call = |text: &Conditioning| -> Result<Tensor> {
-            let velocity = self.denoiser.forward(&FluxInput {
+        let mut call = |text: &Conditioning| -> Result<Tensor> {
+            let input = FluxInput {
                 latents: &latents,
                 text: &text.tokens,
                 pooled: &text.pooled,
                 timestep,
                 guidance: &guidance,
                 rope,
-            })?;
+            };
+            let velocity = self.denoiser.forward_reusing(&input, caches.next())?;
             Ok(velocity.narrow(1, 0, tokens)?.contiguous()?)
         };
         let positive = call(&batch.positive)?.to_dtype(DType::F32)?;
@@ -765,6 +843,23 @@ impl FluxPipeline {
     pub(crate) fn parts(&self) -> &FluxParts {
         &self.parts
     }
+}
+
+/// Notes which rows went through all blocks in the call that was just answered.
+fn note_full_calls(batch: &mut Batch) -> Result<()> {
+    if batch.caches.is_empty() {
+        return Ok(());
+    }
+    let (input, call) = (batch.run.input()?, batch.run.done());
+    for (i, row) in batch.rows.iter_mut().enumerate() {
+        for (pass, cache) in batch.caches.iter().enumerate() {
+            if cache.was_full(i) {
+                let latents = input.narrow(0, i, 1)?.contiguous()?;
+                row.anchors.set(pass, Anchor { call, latents });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Puts what masks leave of sources back into the latents, with the noise of the next step.

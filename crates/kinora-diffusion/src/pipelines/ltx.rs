@@ -38,6 +38,7 @@ use crate::{
     noise::Generator,
     previews::LatentPreview,
     samplers::{Config, Options, Program, Run, schedule, spacing::linspace},
+    step_cache::{self, Anchors},
     text::{T5Encoder, Tokenizer},
     vae::{LtxVae, to_pixels},
     vision::resample::{Filter, resize},
@@ -265,6 +266,7 @@ impl LtxPipeline {
                 params.text_tokens
             ));
         }
+        step_cache::check(params.step_cache)?;
         if !params.guidance.is_finite() {
             return refuse("guidance must be a finite number".into());
         }
@@ -289,7 +291,14 @@ impl LtxPipeline {
             params.frames,
             self.dtype.size_in_bytes() as u64,
         );
-        let needed = estimate.activations.max(estimate.decode);
+        let kept = step_cache::kept_bytes(
+            params.step_cache,
+            1 + u64::from(params.active_guidance().is_some()),
+            self.token_grid(params).iter().product::<usize>() as u64,
+            self.parts.transformer.hidden() as u64,
+            self.dtype.size_in_bytes() as u64,
+        );
+        let needed = (estimate.activations.saturating_add(kept)).max(estimate.decode);
         if needed > limits.memory {
             return Err(Error::OutOfMemory {
                 needed,
@@ -322,7 +331,9 @@ impl LtxPipeline {
             for text in &wanted {
                 if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
                     match (kept.as_ref()).and_then(|kept| kept.find(text, &[length], ["tokens"])) {
-                        Some([tokens]) => drop(entry.insert(tokens)),
+                        Some([tokens]) => {
+                            entry.insert(tokens);
+                        }
                         None => is_missing = true,
                     }
                 }
@@ -409,6 +420,7 @@ impl LtxPipeline {
                 generator,
                 run: Run::start(program, &latents, false)?,
                 identity: String::new(),
+                anchors: Anchors::default(),
             };
             let latents = row.keep_first(row.run.latents())?;
             row.run.replace_latents(latents)?;
@@ -524,6 +536,9 @@ impl LtxPipeline {
         let guidance = (params.active_guidance(), params.guidance_rescale);
         let rate = params.frame_rate;
         identity.add(format!("{sizes:?} {guidance:?} {rate} {:?}", params.sampler).as_bytes());
+        if params.step_cache > 0.0 {
+            identity.add(format!("step cache {:?}", params.step_cache).as_bytes());
+        }
         let program = row.run.program();
         identity.add_f32s(&program.sigmas);
         let times: Vec<f32> = program
@@ -561,6 +576,8 @@ impl LtxPipeline {
             &checkpoint.state,
             &self.device,
         )?;
+        let (shape, done) = (&checkpoint.state.shape, row.run.done());
+        row.anchors = Anchors::restore(&checkpoint.anchors, shape, done, &self.device)?;
         Ok(())
     }
 

@@ -351,7 +351,9 @@ impl Ltx2Pipeline {
                 if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
                     let parts = ["video", "audio"];
                     match (kept.as_ref()).and_then(|kept| kept.find(text, &[length], parts)) {
-                        Some([video, audio]) => drop(entry.insert(Ltx2Text { video, audio })),
+                        Some([video, audio]) => {
+                            entry.insert(Ltx2Text { video, audio });
+                        }
                         None => is_missing = true,
                     }
                 }

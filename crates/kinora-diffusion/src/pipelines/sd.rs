@@ -166,7 +166,9 @@ impl SdPipeline {
                         .as_ref()
                         .and_then(|kept| kept.find(text, &numbers, ["tokens"]))
                     {
-                        Some([tokens]) => drop(entry.insert(tokens)),
+                        Some([tokens]) => {
+                            entry.insert(tokens);
+                        }
                         None => is_missing = true,
                     }
                 }

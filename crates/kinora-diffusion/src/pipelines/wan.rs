@@ -38,6 +38,7 @@ use crate::{
     noise::Generator,
     previews::LatentPreview,
     samplers::{Config, Options, Program, Run},
+    step_cache::{self, Anchors},
     text::{Tokenizer, Umt5Encoder, clean_prompt},
     vae::WanVae,
     vision::ClipVision,
@@ -281,6 +282,7 @@ impl WanPipeline {
                 params.text_tokens
             ));
         }
+        step_cache::check(params.step_cache)?;
         let numbers = [Some(params.guidance), params.guidance_2];
         if numbers
             .into_iter()
@@ -329,7 +331,14 @@ impl WanPipeline {
             params.frames,
             self.dtype.size_in_bytes() as u64,
         );
-        let needed = estimate.activations.max(estimate.decode);
+        let kept = step_cache::kept_bytes(
+            params.step_cache,
+            1 + u64::from(params.is_guided()),
+            self.token_grid(params).iter().product::<usize>() as u64,
+            self.parts.transformer.hidden() as u64,
+            self.dtype.size_in_bytes() as u64,
+        );
+        let needed = (estimate.activations.saturating_add(kept)).max(estimate.decode);
         if needed > limits.memory {
             return Err(Error::OutOfMemory {
                 needed,
@@ -362,7 +371,9 @@ impl WanPipeline {
             for text in &wanted {
                 if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
                     match (kept.as_ref()).and_then(|kept| kept.find(text, &[length], ["tokens"])) {
-                        Some([tokens]) => drop(entry.insert(with_padding(tokens, length)?)),
+                        Some([tokens]) => {
+                            entry.insert(with_padding(tokens, length)?);
+                        }
                         None => is_missing = true,
                     }
                 }
@@ -451,6 +462,7 @@ impl WanPipeline {
                 first_low,
                 run: Run::start(program, &latents, false)?,
                 identity: String::new(),
+                anchors: Anchors::default(),
             };
             row.identity = self.identify(&row)?;
             if let Some(checkpoint) = watch.resume(job) {
@@ -613,6 +625,9 @@ impl WanPipeline {
         let guidance = [false, true].map(|is_low| params.active_guidance(is_low));
         let sizes = (params.width, params.height, params.frames, row.first_low);
         identity.add(format!("{sizes:?} {guidance:?} {:?}", params.sampler).as_bytes());
+        if params.step_cache > 0.0 {
+            identity.add(format!("step cache {:?}", params.step_cache).as_bytes());
+        }
         let program = row.run.program();
         identity.add_f32s(&program.sigmas);
         let times: Vec<f32> = program
@@ -658,6 +673,8 @@ impl WanPipeline {
             &checkpoint.state,
             &self.device,
         )?;
+        let (shape, done) = (&checkpoint.state.shape, row.run.done());
+        row.anchors = Anchors::restore(&checkpoint.anchors, shape, done, &self.device)?;
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use kinora_core::{
-    Code, Fix, Stage,
+    Code, Fix, Plan, Stage,
     engine::{Command, Device, Report},
 };
 use process::{Engine, PLENTY, artifact, copy_model, failure, next_attempt, plan, starter, work};
@@ -119,8 +119,20 @@ fn a_cancelled_job_stops_at_its_next_step_and_keeps_its_latents() {
 
 #[test]
 fn a_killed_job_resumes_with_the_bytes_of_an_unbroken_run() {
+    check_killing(None);
+}
+
+#[test]
+fn a_killed_job_that_reuses_steps_resumes_with_the_bytes_of_an_unbroken_run() {
+    check_killing(Some(0.15));
+}
+
+fn check_killing(step_cache: Option<f32>) {
     let folder = tempfile::tempdir().unwrap();
-    let plan = plan(&starter(), PROMPT, 60);
+    let plan = Plan {
+        step_cache,
+        ..plan(&starter(), PROMPT, 60)
+    };
     let unbroken = work(folder.path(), plan.clone());
     let reports = Engine::start(&[]).run(std::slice::from_ref(&unbroken), PLENTY);
     assert_eq!(

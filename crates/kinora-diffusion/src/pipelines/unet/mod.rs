@@ -350,6 +350,7 @@ impl UnetStage {
                         } else {
                             Vec::new()
                         },
+                        anchors: Vec::new(),
                         identity: row.identity.clone(),
                     };
                     watch.checkpoint(row.job(), &checkpoint)?;
