@@ -71,6 +71,10 @@ impl App {
                 "serve".into(),
                 "--hash-cache".into(),
                 config.hashes().into(),
+                "--text-cache".into(),
+                config.texts_dir().into(),
+                "--text-cache-mb".into(),
+                config.text_cache_mb.to_string().into(),
             ],
             log_filter: Some(config.log.clone()),
             ..EngineConfig::default()

@@ -44,7 +44,7 @@ pub struct CleanupStatus {
     pub trash: DiskUsage,
     /// Previews and checkpoints of jobs; the count is of jobs.
     pub work: DiskUsage,
-    /// Thumbnails and contact sheets, made again when needed.
+    /// Thumbnails, contact sheets and encoded prompts, made again when needed.
     pub caches: DiskUsage,
     /// Pictures that were handed in.
     pub inputs: DiskUsage,
@@ -101,7 +101,7 @@ pub struct CleanupReport {
     pub work: DiskUsage,
     /// Pictures that were in the trash.
     pub trash: DiskUsage,
-    /// Thumbnails and contact sheets.
+    /// Thumbnails, contact sheets and encoded prompts.
     pub caches: DiskUsage,
     /// Pictures that were handed in, that no job and no result speaks of, and that nobody wanted
     /// for a day.
@@ -283,8 +283,13 @@ fn remove_folder(folder: &Path) -> Result<()> {
     }
 }
 
-fn caches(app: &App) -> [PathBuf; 2] {
-    [app.config().thumbnails_dir(), app.config().sheets_dir()]
+fn caches(app: &App) -> [PathBuf; 3] {
+    let config = app.config();
+    [
+        config.thumbnails_dir(),
+        config.sheets_dir(),
+        config.texts_dir(),
+    ]
 }
 
 fn measure_caches(app: &App) -> DiskUsage {

@@ -101,6 +101,7 @@ pub(crate) async fn of_plans<'a>(
             plan.video.map(|video| video.frames),
             plan.steps,
             plan.true_cfg.is_some(),
+            plan.step_cache.map(f32::to_bits),
         );
         let (_, count) = kinds.entry(kind).or_insert((plan, 0));
         if *count == 0 {

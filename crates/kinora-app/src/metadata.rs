@@ -124,6 +124,8 @@ fn interpret(
     if let Some(recipe) = &reading.recipe {
         // Kinora's own recipe says more than the common form.
         request.true_cfg = recipe.plan.true_cfg.filter(|_| takes_negative);
+        let can_reuse = can.is_some_and(|can| can.step_cache.is_some());
+        request.step_cache = recipe.plan.step_cache.filter(|_| can_reuse);
         request.sampler = Some(recipe.plan.sampler);
         request.schedule = Some(recipe.plan.schedule);
         request.format = Some(recipe.plan.output.format);

@@ -230,6 +230,8 @@ pub fn to_request(plan: &Plan, output_name: Option<String>) -> Request {
         steps: Some(plan.steps),
         guidance: plan.guidance,
         true_cfg: plan.true_cfg,
+        // A model whose default it is to reuse steps is told not to.
+        step_cache: Some(plan.step_cache.unwrap_or(0.0)),
         seed: Some(plan.seed),
         rng: Some(plan.rng),
         copies: Some(1),

@@ -115,6 +115,7 @@ pub fn resolve(
     let loras = check.loras(request, model, context);
     let steps = check.whole_number("steps", request.steps, can.steps, model.defaults.steps);
     let guidance = check.guidance(request, model);
+    let step_cache = check.step_cache(request, model);
     let copies = check.copies(request.copies, can.copies, context.settings.default_copies);
     let sampler = check.choice("sampler", request.sampler, &can.samplers);
     let schedule = check.choice("schedule", request.schedule, &can.schedules);
@@ -151,6 +152,7 @@ pub fn resolve(
         steps,
         guidance,
         true_cfg,
+        step_cache,
         seed: first,
         rng: request.rng.unwrap_or_default(),
         text_tokens: can.text_tokens,
@@ -569,6 +571,23 @@ impl Check {
                 None
             }
         }
+    }
+
+    /// How far steps may differ to be reused; 0 means none is, and is what models without that do.
+    fn step_cache(&mut self, request: &Request, model: &Model) -> Option<f32> {
+        let asked = request.step_cache.filter(|share| *share != 0.0);
+        let Some(range) = model.capabilities.step_cache else {
+            if asked.is_some() {
+                self.refuse(
+                    "step_cache",
+                    format!("{} computes every step in full", model.name),
+                    "Leave it empty, or choose a model that can reuse steps.",
+                );
+            }
+            return None;
+        };
+        let share = self.real_number("step_cache", request.step_cache, range, range.default);
+        (share > 0.0).then_some(share)
     }
 
     /// The size that is asked for; else that of the default, in the shape of the picture that it

@@ -144,6 +144,7 @@ impl Catalogue {
             text_tokens: plan.text_tokens as usize,
             batch,
             bytes_per_number,
+            kept_passes: plan.kept_passes(),
         }))
     }
 

@@ -32,6 +32,7 @@ pub(crate) fn check(entry: &Entry) -> Result<(), (&'static str, String)> {
         ("capabilities.guidance", can.guidance),
         ("capabilities.true_cfg", can.true_cfg),
         ("capabilities.strength", can.strength),
+        ("capabilities.step_cache", can.step_cache),
         (
             "capabilities.video.shift",
             can.video.as_ref().and_then(|video| video.shift),

@@ -279,6 +279,7 @@ fn ltx_models_are_installed_with_their_sound() {
             text_tokens: 1024,
             batch: 1,
             bytes_per_number: 2,
+            kept_passes: 0,
         })
     };
     assert!(need(241, 24).activations > need(121, 24).activations);
@@ -405,6 +406,7 @@ fn the_need_for_memory_grows_with_the_work() {
         steps: 4,
         guidance: Some(3.5),
         true_cfg: None,
+        step_cache: None,
         seed: Seed(0),
         rng: Rng::Cpu,
         text_tokens,

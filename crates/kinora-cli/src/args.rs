@@ -68,6 +68,9 @@ pub struct Global {
     /// The program that computes, when it does not lie beside this one [env: KINORA_ENGINE]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub engine: Option<PathBuf>,
+    /// Disk for encoded prompts in MiB; 0 keeps none [env: KINORA_TEXT_CACHE_MB]
+    #[arg(long, global = true, value_name = "MIB", help_heading = "Everywhere")]
+    pub text_cache_mb: Option<u64>,
     /// Answer in JSON, one document (or one line per event) on standard output
     #[arg(long, global = true, help_heading = "Everywhere")]
     pub json: bool,
@@ -154,6 +157,10 @@ pub struct Look {
     /// Classifier-free guidance against the negative prompt
     #[arg(long, value_name = "X")]
     pub true_cfg: Option<f32>,
+    /// Reuse most of an earlier step where the first block differs by no more than this share: 0.05
+    /// changes little, 0.2 saves much
+    #[arg(long, value_name = "X")]
+    pub step_cache: Option<f32>,
     /// Seed; random when left out
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

@@ -131,6 +131,7 @@ fn flags(cli: &Cli) -> Flags {
         log: cli.global.log.clone(),
         hf_home: cli.global.hf_home.clone(),
         engine: cli.global.engine.clone(),
+        text_cache_mb: cli.global.text_cache_mb,
         ..Flags::default()
     };
     if let Command::Serve(serve) = &cli.command {

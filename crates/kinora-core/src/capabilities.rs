@@ -172,6 +172,10 @@ pub struct Capabilities {
     /// Whether it takes LoRA files.
     #[serde(default, skip_serializing_if = "is_false")]
     pub loras: bool,
+    /// How far steps may differ for most of an earlier one to be reused; 0: none is. None: that cannot
+    /// be chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_cache: Option<FloatRange>,
     /// Pictures per request.
     pub copies: IntRange,
     /// Longest prompt, in characters.

@@ -152,6 +152,10 @@ pub struct Plan {
     pub guidance: Option<f32>,
     /// Classifier-free guidance scale; None: one network call per step.
     pub true_cfg: Option<f32>,
+    /// How far a step's first block may differ from that of the last full step for the rest of it to
+    /// be reused, as a share. None: every step is computed in full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_cache: Option<f32>,
     /// Seed of this very picture.
     pub seed: Seed,
     /// Generator of the noise.
@@ -191,6 +195,14 @@ impl Plan {
         }
     }
 
+    /// Network calls of a step whose blocks' results are kept for steps to come.
+    pub fn kept_passes(&self) -> u32 {
+        match self.step_cache {
+            Some(_) => 1 + u32::from(self.true_cfg.is_some()),
+            None => 0,
+        }
+    }
+
     /// What of the picture that it starts from decides about the steps. None: it starts from words
     /// alone.
     pub fn start(&self) -> Option<Start> {
@@ -218,6 +230,7 @@ impl Plan {
             && self.text_tokens == other.text_tokens
             && self.guidance.is_some() == other.guidance.is_some()
             && self.true_cfg.is_some() == other.true_cfg.is_some()
+            && self.step_cache == other.step_cache
             && self.sampler == other.sampler
             && self.schedule == other.schedule
     }

@@ -113,6 +113,9 @@ pub struct Request {
     pub guidance: Option<f32>,
     /// Classifier-free guidance scale against the negative prompt.
     pub true_cfg: Option<f32>,
+    /// Reuses most of an earlier step where the first block differs from it by no more than this
+    /// share: faster, and a little different. 0 and None: every step is computed in full.
+    pub step_cache: Option<f32>,
     /// None: a random one, written into the plan. Copies count upwards from it.
     pub seed: Option<Seed>,
     /// Which generator the noise comes from.

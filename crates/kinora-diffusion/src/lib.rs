@@ -2,7 +2,7 @@
 //!
 //! Read from the outside in: [`pipelines`] tell a family's story in four stages; [`text`],
 //! [`vision`], [`denoisers`] and [`vae`] are its networks; [`samplers`] and [`noise`] the numbers
-//! that drive them; [`adapters`] change loaded networks (LoRA); [`layers`] the operations that all
+//! that drive them; [`step_cache`] lets steps reuse most of an earlier one; [`adapters`] change loaded networks (LoRA); [`layers`] the operations that all
 //! networks share, with fast kernels for processors and
 //! candle's operations elsewhere. [`parity`] holds a pipeline to recordings of the reference
 //! library; [`memory`] foresees what a run needs.
@@ -21,6 +21,7 @@ pub mod parity;
 pub mod pipelines;
 pub mod previews;
 pub mod samplers;
+pub mod step_cache;
 pub mod text;
 pub mod vae;
 pub mod vision;

@@ -54,6 +54,7 @@ fn params(seed: u64) -> LtxParams {
         guidance: 3.0,
         guidance_rescale: 0.0,
         sampler: None,
+        step_cache: 0.0,
         shift: None,
         decode_time: 0.05,
         decode_noise: Some(0.025),

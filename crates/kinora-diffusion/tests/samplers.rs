@@ -191,6 +191,7 @@ fn a_run_that_is_taken_up_ends_in_the_same_bytes() {
                 step: stop as u32,
                 state: run.state(1).unwrap(),
                 noise: generators[1].save(),
+                anchors: Vec::new(),
                 identity: "x".into(),
             };
             checkpoint.save(&path).unwrap();

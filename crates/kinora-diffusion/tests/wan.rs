@@ -46,6 +46,7 @@ fn params(seed: u64) -> VideoParams {
         guidance: 4.0,
         guidance_2: Some(3.0),
         switch: Switch::Model,
+        step_cache: 0.0,
         shift: None,
         sampler: None,
         seed,

@@ -70,6 +70,7 @@ fn make(root: &Path) -> Vec<RgbImage> {
         guidance: 4.0,
         guidance_2: Some(3.0),
         switch: Switch::Model,
+        step_cache: 0.0,
         shift: Some(3.0),
         sampler: None,
         seed: 3,

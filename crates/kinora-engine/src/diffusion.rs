@@ -12,7 +12,7 @@ use kinora_diffusion::{
     adapters::{Adapter, Adaptive, WeightedAdapter},
     pipelines::{
         FluxOptions, ImageParams, Ltx2Pipeline, LtxPipeline, Pipeline, RunLimits, SdOptions,
-        WanPipeline,
+        TextCache, WanPipeline,
     },
 };
 use kinora_weights::{Recognised, RunSize, recognise};
@@ -91,13 +91,15 @@ pub struct DiffusionRunner {
     compute: Compute,
     device: Device,
     dtype: DType,
+    /// What encoders said before.
+    texts: Option<Arc<TextCache>>,
     /// The layout that was looked at last, and for which files it counts.
     layout: Option<(ModelKey, Recognised)>,
 }
 
 impl DiffusionRunner {
-    /// Opens the device.
-    pub fn open(choice: DeviceChoice) -> Result<Self> {
+    /// Opens the device. Models keep what they encode in `texts`.
+    pub fn open(choice: DeviceChoice, texts: Option<Arc<TextCache>>) -> Result<Self> {
         let (compute, device) = choice.open()?;
         // Halves would be widened on a processor anyway, and on a GPU they are what it is made for.
         let dtype = if compute.is_cpu() {
@@ -109,6 +111,7 @@ impl DiffusionRunner {
             compute,
             device,
             dtype,
+            texts,
             layout: None,
         })
     }
@@ -176,6 +179,7 @@ impl Runner for DiffusionRunner {
             text_tokens: plan.text_tokens as usize,
             batch: 1,
             bytes_per_number,
+            kept_passes: plan.kept_passes(),
         });
         Ok(Need {
             weights: estimate.weights,
@@ -185,7 +189,7 @@ impl Runner for DiffusionRunner {
 
     fn open(&mut self, model: &PlannedModel, on_load: &mut dyn FnMut(f32)) -> Result<Network> {
         let (compute, dtype) = (self.compute.clone(), self.dtype);
-        let kind = match self.layout(model)? {
+        let mut kind = match self.layout(model)? {
             Recognised::Pictures(layout) => {
                 Kind::Pictures(Box::new(Pipeline::open(layout, &compute, dtype, on_load)?))
             }
@@ -199,6 +203,15 @@ impl Runner for DiffusionRunner {
                 layout, &compute, dtype, on_load,
             )?)),
         };
+        if let Some(texts) = &self.texts {
+            let texts = Arc::clone(texts);
+            match &mut kind {
+                Kind::Pictures(pipeline) => pipeline.keep_texts(texts),
+                Kind::Wan(pipeline) => pipeline.keep_texts(texts),
+                Kind::Ltx(pipeline) => pipeline.keep_texts(texts),
+                Kind::Ltx2(pipeline) => pipeline.keep_texts(texts),
+            }
+        }
         Ok(Network {
             kind,
             adapters: Vec::new(),
@@ -281,6 +294,9 @@ fn to_params(plan: &Plan) -> ImageParams {
         sampler: Some((plan.sampler, plan.schedule)),
         source: None,
         sd: SdOptions::default(),
-        flux: FluxOptions::default(),
+        flux: FluxOptions {
+            step_cache: plan.step_cache.unwrap_or(0.0),
+            ..FluxOptions::default()
+        },
     }
 }

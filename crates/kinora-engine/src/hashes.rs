@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     thread,
     time::SystemTime,
 };
@@ -19,7 +19,10 @@ use crate::{
 /// Hashes of weight files, shared with the thread that computes them.
 #[derive(Clone, Debug, Default)]
 pub struct WeightHashes {
+    /// Held while a file is hashed.
     cache: Arc<Mutex<HashCache>>,
+    /// What is known already, for those who do not wait.
+    known: Arc<RwLock<HashCache>>,
     is_kept: bool,
 }
 
@@ -28,9 +31,25 @@ impl WeightHashes {
     pub fn open(path: Option<&Path>) -> Self {
         let cache = path.map_or_else(HashCache::default, HashCache::load);
         Self {
+            known: Arc::new(RwLock::new(cache.clone())),
             cache: Arc::new(Mutex::new(cache)),
             is_kept: path.is_some(),
         }
+    }
+
+    /// The hash of a file as it is now, where it is known; never waits for one.
+    pub fn known(&self, path: &Path) -> Option<String> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(path).map(str::to_owned)
+    }
+
+    fn hash(&self, cache: &mut HashCache, path: &Path) -> kinora_weights::Result<String> {
+        let is_new = cache.get(path).is_none();
+        let sha256 = cache.hash(path)?;
+        if is_new {
+            *self.known.write().unwrap_or_else(PoisonError::into_inner) = cache.clone();
+        }
+        Ok(sha256)
     }
 
     fn cache(&self) -> MutexGuard<'_, HashCache> {
@@ -48,7 +67,7 @@ impl WeightHashes {
             .spawn(move || {
                 let mut cache = hashes.cache();
                 for path in paths {
-                    if let Err(error) = cache.hash(&path) {
+                    if let Err(error) = hashes.hash(&mut cache, &path) {
                         tracing::warn!(%error, "could not hash a weight file");
                     }
                 }
@@ -70,8 +89,8 @@ impl WeightHashes {
     pub fn complete_loras(&self, loras: &mut [PlannedLora]) -> Result<(), Box<Failure>> {
         let mut cache = self.cache();
         for lora in loras {
-            let sha256 =
-                (cache.hash(&lora.path)).map_err(|error| Box::new(weights_failure(&error)))?;
+            let sha256 = (self.hash(&mut cache, &lora.path))
+                .map_err(|error| Box::new(weights_failure(&error)))?;
             let sha256 = sha256.parse().map_err(|_| changed_lora(lora))?;
             if lora
                 .sha256
@@ -94,7 +113,8 @@ impl WeightHashes {
         let mut cache = self.cache();
         (model.weights.iter().zip(paths))
             .map(|(file, path)| {
-                let sha256 = (cache.hash(&path)).map_err(|error| Box::new(weights_failure(&error)))?;
+                let sha256 =
+                    (self.hash(&mut cache, &path)).map_err(|error| Box::new(weights_failure(&error)))?;
                 match &file.sha256 {
                     Some(planned) if *planned != sha256 => Err(Box::new(bad_weights(format!(
                         "use {}: it is not the file that the job was made for (SHA-256 {}…, not {}…)",

@@ -61,6 +61,12 @@ enum Command {
         /// File that remembers the hashes of weight files.
         #[arg(long)]
         hash_cache: Option<PathBuf>,
+        /// Folder that keeps encoded prompts, so that text encoders are read less often.
+        #[arg(long)]
+        text_cache: Option<PathBuf>,
+        /// Size of that folder at most, in mebibytes.
+        #[arg(long, default_value_t = 2048)]
+        text_cache_mb: u64,
         /// Niceness when computing on the CPU, so that windows stay smooth.
         #[arg(long, default_value_t = 5)]
         niceness: i32,
@@ -87,6 +93,8 @@ fn main() -> Result<ExitCode> {
             checkpoint_steps,
             preview_ms,
             hash_cache,
+            text_cache,
+            text_cache_mb,
             niceness,
         } => serve::serve(ServeOptions {
             device,
@@ -96,6 +104,8 @@ fn main() -> Result<ExitCode> {
                 preview_interval: Duration::from_millis(preview_ms),
             },
             hash_cache,
+            text_cache: text_cache.filter(|_| text_cache_mb > 0),
+            text_cache_bytes: text_cache_mb.saturating_mul(1 << 20),
             niceness,
         }),
         Command::Parity { cases } => parity::compare(&cases),

@@ -62,6 +62,8 @@ struct Shape {
     frames: u32,
     batch: u32,
     has_cfg: bool,
+    /// Bits of the threshold below which steps are reused.
+    step_cache: Option<u32>,
 }
 
 /// What runs cost in this process so far.
@@ -97,6 +99,7 @@ fn shape(plan: &Plan, batch: u32) -> Shape {
         frames: plan.video.map_or(1, |video| video.frames),
         batch,
         has_cfg: plan.true_cfg.is_some(),
+        step_cache: plan.step_cache.map(f32::to_bits),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     any::Any,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     thread,
@@ -19,6 +19,7 @@ use kinora_core::{
     Code, Failure, Fix,
     engine::{PROTOCOL, Report},
 };
+use kinora_diffusion::pipelines::TextCache;
 
 use crate::{
     commands::{self, Order},
@@ -43,6 +44,10 @@ pub struct ServeOptions {
     pub rhythm: Rhythm,
     /// File that remembers hashes of weight files.
     pub hash_cache: Option<PathBuf>,
+    /// Folder that keeps encoded prompts.
+    pub text_cache: Option<PathBuf>,
+    /// Size of that folder at most.
+    pub text_cache_bytes: u64,
     /// Niceness where there is no GPU.
     pub niceness: i32,
 }
@@ -89,7 +94,13 @@ fn compute(
     log: &LogTail,
     reports: &Reports,
 ) -> std::result::Result<(), Box<Failure>> {
-    let runner = DiffusionRunner::open(options.device).map_err(|error| {
+    let hashes = WeightHashes::open(options.hash_cache.as_deref());
+    let texts = options.text_cache.as_ref().map(|folder| {
+        let hashes = hashes.clone();
+        let sha256_of = move |path: &Path| hashes.known(path);
+        Arc::new(TextCache::new(folder, options.text_cache_bytes, sha256_of))
+    });
+    let runner = DiffusionRunner::open(options.device, texts).map_err(|error| {
         Box::new(Failure {
             log: log.lines(),
             ..Failure::new(
@@ -107,7 +118,7 @@ fn compute(
     let around = Surroundings {
         reports: reports.clone(),
         control: Arc::clone(&control),
-        hashes: WeightHashes::open(options.hash_cache.as_deref()),
+        hashes,
         log: log.clone(),
         rhythm: options.rhythm,
         device: if device.kind == "cpu" {

@@ -106,6 +106,7 @@ fn recipe() -> Recipe {
             steps: 1,
             guidance: None,
             true_cfg: None,
+            step_cache: None,
             seed: Seed(1),
             rng: Rng::Cpu,
             text_tokens: 256,

@@ -506,6 +506,7 @@ pub(crate) mod fixtures {
                     steps: 4,
                     guidance: None,
                     true_cfg: None,
+                    step_cache: None,
                     seed: Seed(7),
                     rng: Rng::Cpu,
                     text_tokens: 64,

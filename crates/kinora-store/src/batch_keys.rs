@@ -33,6 +33,9 @@ pub struct Shape {
     pub has_guidance: bool,
     /// Whether each step calls the network twice.
     pub has_true_cfg: bool,
+    /// How far steps may differ for most of an earlier one to be reused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_cache: Option<f32>,
     /// Step rule.
     pub sampler: Sampler,
     /// Spacing of the noise levels.
@@ -58,6 +61,7 @@ impl From<&Plan> for Shape {
             text_tokens: plan.text_tokens,
             has_guidance: plan.guidance.is_some(),
             has_true_cfg: plan.true_cfg.is_some(),
+            step_cache: plan.step_cache,
             sampler: plan.sampler,
             schedule: plan.schedule,
             start: plan.start(),

@@ -47,6 +47,7 @@ pub fn plan(prompt: &str) -> Plan {
         steps: 4,
         guidance: None,
         true_cfg: None,
+        step_cache: None,
         seed: Seed(7),
         rng: Rng::Cpu,
         text_tokens: 64,

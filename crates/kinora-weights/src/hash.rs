@@ -71,7 +71,7 @@ struct Stored {
 }
 
 /// Hashes by path, each valid as long as size, time of change and inode are the same.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HashCache {
     path: PathBuf,
     files: BTreeMap<PathBuf, Entry>,

@@ -57,6 +57,8 @@ pub struct RunSize {
     pub batch: usize,
     /// Bytes of one number of an activation.
     pub bytes_per_number: u64,
+    /// Network calls of a step whose blocks' results are kept for steps to come; 0: none are.
+    pub kept_passes: u32,
 }
 
 impl Recognised {
@@ -145,6 +147,49 @@ impl Recognised {
 
     /// What a run of this size needs.
     pub fn estimate(&self, run: RunSize) -> Estimate {
+        let estimate = self.estimate_plain(run);
+        Estimate {
+            activations: estimate.activations.saturating_add(self.kept_bytes(run)),
+            ..estimate
+        }
+    }
+
+    /// What a network remembers of earlier steps: for every pass what its first block adds, and what
+    /// the others do.
+    fn kept_bytes(&self, run: RunSize) -> u64 {
+        let (width, height) = (u64::from(run.size.0), u64::from(run.size.1));
+        let grid = |step: u64| (width / step.max(1)) * (height / step.max(1));
+        let latent_frames = |scale: usize| {
+            let scale = (scale as u64).max(1);
+            (u64::from(run.frames).saturating_sub(1)) / scale + 1
+        };
+        let (tokens, hidden) = match self {
+            Self::Pictures(layout) => match layout.flux() {
+                Some(parts) => (grid(self.size_step().into()), parts.transformer.hidden()),
+                None => return 0,
+            },
+            Self::Wan(layout) => {
+                let frames = latent_frames(layout.parts.vae.time_scale());
+                let tokens = grid(self.size_step().into()).saturating_mul(frames);
+                (tokens, layout.parts.transformer.hidden())
+            }
+            Self::Ltx(layout) => {
+                let frames = latent_frames(layout.parts.vae.time_scale());
+                let tokens = grid(self.size_step().into()).saturating_mul(frames);
+                (tokens, layout.parts.transformer.hidden())
+            }
+            Self::Ltx2(_) => return 0,
+        };
+        let factors = [
+            hidden as u64,
+            2 * u64::from(run.kept_passes),
+            run.batch as u64,
+            run.bytes_per_number,
+        ];
+        factors.into_iter().fold(tokens, u64::saturating_mul)
+    }
+
+    fn estimate_plain(&self, run: RunSize) -> Estimate {
         match self {
             Self::Pictures(layout) => memory::estimate(
                 layout,

@@ -17,6 +17,7 @@ export function settingsOf(plan: Plan): Record<string, unknown> {
     steps: draft?.steps ?? plan.steps,
     guidance: plan.guidance,
     true_cfg: plan.true_cfg,
+    step_cache: plan.step_cache ?? null,
     seed: plan.seed,
     rng: plan.rng,
     sampler: plan.sampler,

@@ -44,6 +44,7 @@ export interface Draft {
   steps: number | null;
   guidance: number | null;
   true_cfg: number | null;
+  step_cache: number | null;
   seed: number | string | null;
   rng: string | null;
   copies: number | null;
@@ -81,6 +82,7 @@ export const emptyDraft: Draft = {
   steps: null,
   guidance: null,
   true_cfg: null,
+  step_cache: null,
   seed: null,
   rng: null,
   copies: null,

@@ -40,6 +40,8 @@ pub enum Setting {
     Guidance,
     /// Classifier-free guidance.
     TrueCfg,
+    /// How far steps may differ for most of an earlier one to be reused.
+    StepCache,
     /// Pictures.
     Copies,
     /// Who goes first.
@@ -77,7 +79,7 @@ const FORMATS: &str =
     "png, jpeg or webp; for clips mp4, mp4_h265, mp4_av1, webm, gif, animated_webp or frames";
 
 /// Headings as they are written in files, the usual one of each column first.
-const KNOWN: [(&str, Column); 34] = [
+const KNOWN: [(&str, Column); 35] = [
     ("prompt", Column::Prompt),
     ("negative", Column::Negative),
     ("negative_prompt", Column::Negative),
@@ -90,6 +92,7 @@ const KNOWN: [(&str, Column); 34] = [
     ("guidance", Column::Setting(Setting::Guidance)),
     ("guidance_scale", Column::Setting(Setting::Guidance)),
     ("true_cfg", Column::Setting(Setting::TrueCfg)),
+    ("step_cache", Column::Setting(Setting::StepCache)),
     ("copies", Column::Setting(Setting::Copies)),
     ("priority", Column::Setting(Setting::Priority)),
     ("format", Column::Setting(Setting::Format)),
@@ -183,6 +186,7 @@ impl Setting {
             Setting::Steps => "steps",
             Setting::Guidance => "guidance",
             Setting::TrueCfg => "true_cfg",
+            Setting::StepCache => "step_cache",
             Setting::Copies => "copies",
             Setting::Priority => "priority",
             Setting::Format => "format",
@@ -265,6 +269,7 @@ impl Setting {
             Setting::Steps => request.steps = Some(parse_u32(text).ok_or(WHOLE)?),
             Setting::Guidance => request.guidance = Some(parse_real(text).ok_or("a number")?),
             Setting::TrueCfg => request.true_cfg = Some(parse_real(text).ok_or("a number")?),
+            Setting::StepCache => request.step_cache = Some(parse_real(text).ok_or("a number")?),
             Setting::Copies => request.copies = Some(parse_u32(text).ok_or(WHOLE)?),
             Setting::Priority => {
                 request.priority = Some(match word.as_str() {

@@ -28,9 +28,10 @@ pub(super) struct File {
     pub engine: Option<PathBuf>,
     pub allowed_hosts: Option<Vec<String>>,
     pub trusted_origins: Option<Vec<String>>,
+    pub text_cache_mb: Option<u64>,
 }
 
-pub(super) const FILE_KEYS: [&str; 11] = [
+pub(super) const FILE_KEYS: [&str; 12] = [
     "data_dir",
     "models_dir",
     "outputs_dir",
@@ -42,6 +43,7 @@ pub(super) const FILE_KEYS: [&str; 11] = [
     "engine",
     "allowed_hosts",
     "trusted_origins",
+    "text_cache_mb",
 ];
 
 /// The values while they are decided.

@@ -233,6 +233,7 @@ mod tests {
             steps: 4,
             guidance: None,
             true_cfg: None,
+            step_cache: None,
             seed: Seed(1),
             rng: Rng::Cpu,
             text_tokens: 64,

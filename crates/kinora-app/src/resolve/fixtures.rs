@@ -61,7 +61,7 @@ pub fn candidate(id: &str, change: impl FnOnce(&mut Model)) -> Candidate {
     Candidate { model, planned }
 }
 
-/// `fast`: no guidance, no negative prompt. `full`: both. `gone`: not installed. `broken`: faulty.
+/// `fast`: no guidance, no negative prompt. `full`: both, and steps can be reused. `gone`: not installed. `broken`: faulty.
 /// `huge`: needs 100 GiB. `odd`: sides of 300 to 1000 in multiples of 64, one copy, short prompts.
 /// `painter`: starts from pictures and takes LoRA files. `editor`: needs a picture. `mover`: makes
 /// clips from pictures, with two experts, and takes LoRA files.
@@ -82,6 +82,11 @@ pub fn models() -> Vec<Candidate> {
                 min: 1.0,
                 max: 10.0,
                 default: 4.0,
+            });
+            model.capabilities.step_cache = Some(FloatRange {
+                min: 0.0,
+                max: 0.5,
+                default: 0.0,
             });
             model.defaults.guidance = Some(3.5);
             model.defaults.steps = 28;

@@ -333,6 +333,27 @@ fn table() -> Vec<(Value, Expect)> {
                    "video": {"boundary": 1.5, "low_share": 0.5}}),
             No(&[(INVALID, "video.boundary"), (INVALID, "video.boundary")]),
         ),
+        // Steps that reuse an earlier one: 0 is as good as nothing, for models without that too.
+        (
+            json!({"prompt": "x", "model": "full", "step_cache": 0.125}),
+            Ok_(json!({"step_cache": 0.125}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "step_cache": 0.0}),
+            Ok_(json!({}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "fast", "step_cache": 0}),
+            Ok_(json!({}), 0),
+        ),
+        (
+            json!({"prompt": "x", "model": "fast", "step_cache": 0.1}),
+            No(&[(INVALID, "step_cache")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "full", "step_cache": 0.6}),
+            No(&[(INVALID, "step_cache")]),
+        ),
         // Drafts.
         (
             json!({"prompt": "x", "model": "mover", "image": HERE, "steps": 40, "draft": true}),

@@ -156,6 +156,7 @@ pub fn work() -> Work {
             steps: 4,
             guidance: None,
             true_cfg: None,
+            step_cache: None,
             seed: Seed(1),
             rng: Rng::Cpu,
             text_tokens: 64,

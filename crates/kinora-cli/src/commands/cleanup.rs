@@ -62,7 +62,7 @@ fn show(status: &CleanupStatus) -> String {
         line("pictures", status.pictures),
         line("pictures in the trash", status.trash),
         line("work files of jobs", status.work),
-        line("cached thumbnails and sheets", status.caches),
+        line("cached thumbnails, sheets, encoded prompts", status.caches),
         line("database files", status.database),
         line("files that Kinora does not know", status.unknown_files),
     ];

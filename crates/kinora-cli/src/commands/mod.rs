@@ -69,6 +69,7 @@ pub async fn request(context: &Context, look: &Look) -> Result<Request, Refusal>
     set("steps", look.steps.map(|v| json!(v)));
     set("guidance", look.guidance.map(|v| json!(v)));
     set("true_cfg", look.true_cfg.map(|v| json!(v)));
+    set("step_cache", look.step_cache.map(|v| json!(v)));
     set("seed", look.seed.map(|v| json!(kinora_core::Seed(v))));
     set("copies", look.copies.map(|v| json!(v)));
     set("image", image.map(|v| json!(v)));

@@ -12,7 +12,10 @@ pub(crate) mod testing;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use candle_core::Tensor;
@@ -189,7 +192,7 @@ pub struct Adapted {
     adapters: Vec<WeightedAdapter>,
     /// Bytes that they take beyond those of the model as it was loaded: a layer that was kept in
     /// bf16 is merged in the format of the computation, one that stays has a branch beside it.
-    added_bytes: u64,
+    added_bytes: AtomicI64,
 }
 
 impl Adapted {
@@ -200,7 +203,26 @@ impl Adapted {
 
     /// Bytes that the adapters take beyond those of the model.
     pub fn added_bytes(&self) -> u64 {
-        self.added_bytes
+        u64::try_from(self.added_bytes.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Counts what adapters add to networks, or take from them: bytes before and after.
+    pub(crate) fn count_change(&self, before: u64, after: u64) {
+        let added = after.cast_signed().wrapping_sub(before.cast_signed());
+        self.added_bytes.fetch_add(added, Ordering::Relaxed);
+    }
+
+    /// The adapters that change something of these components, in their order, with their weights.
+    pub(crate) fn changing<'a>(
+        &'a self,
+        components: &'a [LoraComponent],
+    ) -> impl Iterator<Item = (&'a Path, f32)> {
+        let is_change = |one: &&WeightedAdapter| {
+            let mut patches = one.adapter.binding.patches.iter();
+            one.weight != 0.0 && patches.any(|patch| components.contains(&patch.component))
+        };
+        let changing = self.adapters.iter().filter(is_change);
+        changing.map(|one| (one.adapter.path(), one.weight))
     }
 
     /// The adapters, for the identity of checkpoints.
@@ -226,6 +248,12 @@ pub trait Adaptive {
     /// Its layers by every name that files call them, read from its headers.
     fn read_targets(&self) -> Result<LoraTargets>;
 
+    /// The tensors that adapters may change in its networks that are not in memory, where not every
+    /// tensor of their files is one. Such a network is brought to the adapters when it is read.
+    fn unread(&self) -> Result<Vec<(LoraComponent, BTreeSet<String>)>> {
+        Ok(Vec::new())
+    }
+
     /// What it remembers of adapters.
     fn adapted(&mut self) -> &mut Adapted;
 
@@ -238,6 +266,9 @@ pub trait Adaptive {
         if self.adapted().targets.is_none() {
             let mut targets = self.read_targets()?;
             keep_adaptable(&mut targets, &self.networks());
+            for (component, names) in self.unread()? {
+                targets.retain(component, |name| names.contains(name));
+            }
             self.adapted().targets = Some(targets);
         }
         let targets = self.adapted().targets.get_or_insert_default();
@@ -277,13 +308,13 @@ pub trait Adaptive {
         let result = adapt(self.networks(), &adapters);
         let after = count_bytes(&self.networks());
         let adapted = self.adapted();
-        adapted.added_bytes = (adapted.added_bytes + after).saturating_sub(before);
+        adapted.count_change(before, after);
         adapted.adapters = adapters;
         if let Err(error) = result {
             // Half of it would be neither the one nor the other.
             let adapted = self.adapted();
             adapted.adapters.clear();
-            adapted.added_bytes = 0;
+            adapted.added_bytes = AtomicI64::new(0);
             adapt(self.networks(), &[])?;
             return Err(error);
         }

@@ -14,6 +14,7 @@ use crate::{
         concat_gelu, layer_norm_modulated, normalize_and_rotate, on_workers, rope::HeadPart,
         sinusoid,
     },
+    step_cache::StepCache,
 };
 
 /// Width of the sinusoidal embedding of a number.
@@ -173,23 +174,49 @@ impl FluxDenoiser {
 
     /// The predicted velocity, (batch, picture tokens, latent channels · 4).
     pub fn forward(&self, input: &FluxInput) -> Result<Tensor> {
-        on_workers(input.latents.device(), || self.predict(input))
+        self.forward_reusing(input, None)
     }
 
-    fn predict(&self, input: &FluxInput) -> Result<Tensor> {
+    /// The same, with what the blocks behind the first one add taken from an earlier step where that
+    /// is as good.
+    pub fn forward_reusing(
+        &self,
+        input: &FluxInput,
+        cache: Option<&mut StepCache>,
+    ) -> Result<Tensor> {
+        on_workers(input.latents.device(), || self.predict(input, cache))
+    }
+
+    fn predict(&self, input: &FluxInput, cache: Option<&mut StepCache>) -> Result<Tensor> {
         let text_tokens = input.text.dim(1)?;
         let picture_tokens = input.latents.dim(1)?;
         let condition = self.embed_condition(input)?;
         let mut picture = self.picture_in.forward(input.latents)?;
         let mut text = self.text_in.forward(input.text)?;
-        for block in &self.joint_blocks {
+        let before = cache.is_some().then(|| picture.clone());
+        let (first, others) = match self.joint_blocks.split_first() {
+            Some((first, others)) => (Some(first), others),
+            None => (None, &[][..]),
+        };
+        if let Some(block) = first {
             (picture, text) = block.forward(picture, text, &condition, input.rope)?;
         }
-        let mut joint = Tensor::cat(&[&text, &picture], 1)?;
-        for block in &self.single_blocks {
-            joint = block.forward(joint, &condition, input.rope)?;
-        }
-        let picture = joint.narrow(1, text_tokens, picture_tokens)?.contiguous()?;
+        let rest = |picture: Tensor| -> Result<Tensor> {
+            let (mut picture, mut text) = (picture, text);
+            for block in others {
+                (picture, text) = block.forward(picture, text, &condition, input.rope)?;
+            }
+            let mut joint = Tensor::cat(&[&text, &picture], 1)?;
+            for block in &self.single_blocks {
+                joint = block.forward(joint, &condition, input.rope)?;
+            }
+            Ok(joint.narrow(1, text_tokens, picture_tokens)?.contiguous()?)
+        };
+        let picture = match (cache, before) {
+            // Only the picture comes out of the network.
+            (Some(cache), Some(before)) => cache.run(&before, picture, rest)?,
+            _ => rest(picture)?,
+        };
         // The last modulation alone has the scale first.
         let modulation = Modulation(self.out_modulation.forward(&condition)?, 2);
         let picture =

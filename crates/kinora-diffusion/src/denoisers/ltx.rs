@@ -18,6 +18,7 @@ use crate::{
         NormedSelfAttention, Pairs, Precision, Rope, TimeModulation, Weights, distinct_times,
         on_workers, rope_of_shares,
     },
+    step_cache::StepCache,
 };
 
 /// Of the norms of the blocks.
@@ -190,10 +191,20 @@ impl LtxDenoiser {
 
     /// The predicted velocity, (batch, tokens, channels).
     pub fn forward(&self, input: &LtxInput) -> Result<Tensor> {
-        on_workers(input.latents.device(), || self.predict(input))
+        self.forward_reusing(input, None)
     }
 
-    fn predict(&self, input: &LtxInput) -> Result<Tensor> {
+    /// The same, with what the blocks behind the first one add taken from an earlier step where that
+    /// is as good.
+    pub fn forward_reusing(
+        &self,
+        input: &LtxInput,
+        cache: Option<&mut StepCache>,
+    ) -> Result<Tensor> {
+        on_workers(input.latents.device(), || self.predict(input, cache))
+    }
+
+    fn predict(&self, input: &LtxInput, cache: Option<&mut StepCache>) -> Result<Tensor> {
         let (batch, tokens, _) = input.latents.dims3()?;
         let groups = input.time.frames.as_deref();
         if input.context.blocks.len() != self.blocks.len()
@@ -206,9 +217,17 @@ impl LtxDenoiser {
             );
         }
         let mut x = self.input.forward(input.latents)?;
-        for (block, context) in self.blocks.iter().zip(&input.context.blocks) {
+        let mut blocks = self.blocks.iter().zip(&input.context.blocks);
+        let before = cache.is_some().then(|| x.clone());
+        if let Some((block, context)) = blocks.next() {
             x = block.forward(x, context, input)?;
         }
+        let mut rest =
+            |x: Tensor| blocks.try_fold(x, |x, (block, context)| block.forward(x, context, input));
+        let x = match (cache, before) {
+            (Some(cache), Some(before)) => cache.run(&before, x, rest)?,
+            _ => rest(x)?,
+        };
         let rows = self
             .table
             .unsqueeze(0)?

@@ -17,6 +17,7 @@ use crate::{
         Activation, Adaptable, Attention, LayerNorm, Linear, Modulation, RmsNorm, Rope, Weights,
         attention, distinct_times, normalize_and_rotate, on_workers, rope::HeadPart, sinusoid,
     },
+    step_cache::StepCache,
 };
 
 /// Of every norm of the blocks.
@@ -308,10 +309,20 @@ impl WanDenoiser {
 
     /// The predicted velocity, (batch, latent channels, frames, height, width).
     pub fn forward(&self, input: &WanInput) -> Result<Tensor> {
-        on_workers(input.latents.device(), || self.predict(input))
+        self.forward_reusing(input, None)
     }
 
-    fn predict(&self, input: &WanInput) -> Result<Tensor> {
+    /// The same, with what the blocks behind the first one add taken from an earlier step where that
+    /// is as good.
+    pub fn forward_reusing(
+        &self,
+        input: &WanInput,
+        cache: Option<&mut StepCache>,
+    ) -> Result<Tensor> {
+        on_workers(input.latents.device(), || self.predict(input, cache))
+    }
+
+    fn predict(&self, input: &WanInput, cache: Option<&mut StepCache>) -> Result<Tensor> {
         let (batch, _, frames, height, width) = input.latents.dims5()?;
         let [p, q, r] = self.config.patch_size;
         let grid = [frames / p, height / q, width / r];
@@ -325,9 +336,20 @@ impl WanDenoiser {
             );
         }
         let mut x = self.patches.forward(&self.cut(input.latents, grid)?)?;
-        for (block, context) in self.blocks.iter().zip(&input.context.blocks) {
+        let mut blocks = self.blocks.iter().zip(&input.context.blocks);
+        let before = cache.is_some().then(|| x.clone());
+        if let Some((block, context)) = blocks.next() {
             x = block.forward(x, context, input, grid[0])?;
         }
+        let mut rest = |x: Tensor| {
+            blocks.try_fold(x, |x, (block, context)| {
+                block.forward(x, context, input, grid[0])
+            })
+        };
+        let x = match (cache, before) {
+            (Some(cache), Some(before)) => cache.run(&before, x, rest)?,
+            _ => rest(x)?,
+        };
         let time = input.time;
         let table = self.table.unsqueeze(0)?;
         let rows = table.broadcast_add(&time.embedding.unsqueeze(1)?)?;

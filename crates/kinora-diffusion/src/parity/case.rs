@@ -349,6 +349,7 @@ impl Case {
             control: inputs.control_image.as_ref().map(read).transpose()?,
             context: context.map(read).transpose()?,
             keeps_context_size: inputs.takes_trained_size == Some(false),
+            step_cache: 0.0,
         })
     }
 

@@ -69,6 +69,7 @@ fn read_job(case: &Case) -> Result<LtxParams> {
         guidance: inputs.guidance_scale.unwrap_or(3.0),
         guidance_rescale: inputs.guidance_rescale.unwrap_or(0.0),
         sampler: None,
+        step_cache: 0.0,
         shift: None,
         decode_time: inputs.decode_timestep.unwrap_or(0.0),
         decode_noise: inputs.decode_noise_scale,
@@ -87,7 +88,7 @@ fn read_job(case: &Case) -> Result<LtxParams> {
 impl Report {
     /// Token ids and encoder outputs.
     fn compare_ltx_prompts(&mut self, pipeline: &LtxPipeline, job: &LtxParams) -> Result<()> {
-        let (encoder, tokenizer) = pipeline.text();
+        let (encoder, tokenizer) = pipeline.text()?;
         let negative = job.active_guidance().map(|_| &job.negative_prompt);
         for (call, text) in [Some(&job.prompt), negative]
             .into_iter()

@@ -153,7 +153,7 @@ impl Report {
 
     /// Token ids and encoder outputs.
     fn compare_texts(&mut self, pipeline: &FluxPipeline, jobs: &[ImageParams]) -> Result<()> {
-        let (clip, t5) = pipeline.encoders();
+        let (clip, t5) = pipeline.encoders()?;
         let negatives = jobs.iter().all(|job| job.true_cfg.is_some());
         for (call, texts) in [
             Some(jobs.iter().map(|job| &job.prompt).collect::<Vec<_>>()),

@@ -208,7 +208,7 @@ impl Report {
             self.compare_integers(&format!("{stage}.in.input_ids"), "", &ids(chunks.iter()), 0)?;
             let plain = chunks
                 .iter()
-                .map(|chunks| Ok(pipeline.clip().forward(&chunks.ids)?.last))
+                .map(|chunks| Ok(pipeline.clip()?.forward(&chunks.ids)?.last))
                 .collect::<Result<Vec<_>>>()?;
             let states = chunks
                 .iter()
@@ -230,7 +230,7 @@ impl Report {
     /// Token ids and states of both encoders, and the pooled state.
     fn compare_sdxl_texts(&mut self, pipeline: &SdxlPipeline, jobs: &[ImageParams]) -> Result<()> {
         let clip_skip = jobs.first().map_or(0, |job| job.sd.clip_skip);
-        let (first, second) = pipeline.encoders();
+        let (first, second) = pipeline.encoders()?;
         let lists = lists_of_texts(jobs);
         for (call, texts) in lists.iter().enumerate() {
             let clip_skip = if call == 0 { clip_skip } else { 0 };

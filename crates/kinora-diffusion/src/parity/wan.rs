@@ -78,6 +78,7 @@ fn read_jobs(case: &Case) -> Result<Vec<VideoParams>> {
                 guidance: inputs.guidance_scale.unwrap_or(5.0),
                 guidance_2: inputs.guidance_scale_2,
                 switch: Switch::Model,
+                step_cache: 0.0,
                 shift: None,
                 sampler: None,
                 seed: 0,
@@ -94,7 +95,7 @@ fn read_jobs(case: &Case) -> Result<Vec<VideoParams>> {
 impl Report {
     /// Token ids and encoder outputs.
     fn compare_prompts(&mut self, pipeline: &WanPipeline, jobs: &[VideoParams]) -> Result<()> {
-        let (encoder, tokenizer) = pipeline.text();
+        let (encoder, tokenizer) = pipeline.text()?;
         let is_guided = jobs.iter().all(VideoParams::is_guided);
         for (call, texts) in [
             Some(jobs.iter().map(|job| &job.prompt).collect::<Vec<_>>()),
@@ -134,7 +135,7 @@ impl Report {
             .into_iter()
             .flatten()
             .collect();
-        if let Some(vision) = pipeline.vision() {
+        if let Some(vision) = pipeline.vision()? {
             let pixels = given
                 .iter()
                 .map(|image| vision.prepare(image))

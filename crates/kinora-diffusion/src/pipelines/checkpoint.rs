@@ -1,19 +1,16 @@
 //! The state of one picture between two denoising steps, and its file.
 //!
 //! The file is a safetensors file with the tensor `latents`, what the sampler remembers of earlier
-//! steps (`kept.0` …), where the noise stream stands (`noise`), and as metadata what must agree
-//! before it may be used. It is complete or not there.
+//! steps (`kept.0` …), where the noise stream stands (`noise`), what went into the steps that later
+//! ones reuse (`anchor.pass.call`), and as metadata what must agree before it may be used. It is complete or not there.
 
-use std::{
-    fs::{self, File},
-    io::Write,
-    path::Path,
-};
+use std::path::Path;
 
 use kinora_weights::{Dtype, Header, WeightSet};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, noise::Generator, samplers::State};
+use super::tensor_file::{TensorFile, write_atomically};
+use crate::{Error, Result, noise::Generator, samplers::State, step_cache::StoredAnchor};
 
 /// Of the file's content; a file of another version is not used.
 const VERSION: &str = "2";
@@ -32,12 +29,16 @@ pub struct Checkpoint {
     pub state: State,
     /// Where the noise stream stands, by [`Generator::save`]; empty when no more noise is drawn.
     pub noise: Vec<u8>,
+    /// Where the steps that later ones reuse can be computed again: the network's own memory of them
+    /// would be many times as large as the latents. Empty when none is reused.
+    pub anchors: Vec<StoredAnchor>,
     /// SHA-256 of everything that decides what the latents become: parameters, schedule, text
     /// embeddings, weights.
     pub identity: String,
 }
 
 /// Collects what identifies a run, unambiguously: every part is preceded by its length.
+#[derive(Clone)]
 pub(crate) struct Identity(Sha256);
 
 impl Identity {
@@ -82,38 +83,14 @@ impl Checkpoint {
 
     /// Writes the file: under a temporary name in the same folder, synced, then renamed.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let bytes = self.to_bytes()?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".tmp");
-        let temporary = folder.join(name);
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            File::open(folder)?.sync_all()
-        };
-        write().map_err(|error| {
-            // Best effort: what is left of a failed write is of no use.
-            let _ = fs::remove_file(&temporary);
-            Error::io(path)(error)
-        })
+        write_atomically(path, &folder.join(name), &self.to_bytes()).map_err(Error::io(path))
     }
 
-    fn to_bytes(&self) -> Result<Vec<u8>> {
-        let mut tensors = serde_json::Map::new();
-        let mut body: Vec<u8> = Vec::new();
-        let mut add = |name: String, dtype: &str, shape: &[usize], bytes: &[u8]| {
-            let start = body.len();
-            body.extend(bytes);
-            let tensor = serde_json::json!({
-                "dtype": dtype,
-                "shape": shape,
-                "data_offsets": [start, body.len()],
-            });
-            tensors.insert(name, tensor);
-        };
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut file = TensorFile::default();
         let bytes_of = |values: &[f32]| -> Vec<u8> {
             values
                 .iter()
@@ -121,25 +98,21 @@ impl Checkpoint {
                 .collect()
         };
         let shape = &self.state.shape;
-        add(LATENTS.into(), "F32", shape, &bytes_of(&self.state.latents));
+        file.add(LATENTS, "F32", shape, &bytes_of(&self.state.latents));
         for (slot, values) in &self.state.kept {
-            add(format!("kept.{slot}"), "F32", shape, &bytes_of(values));
+            file.add(&format!("kept.{slot}"), "F32", shape, &bytes_of(values));
         }
-        add(NOISE.into(), "U8", &[self.noise.len()], &self.noise);
-        let metadata = serde_json::json!({
+        file.add(NOISE, "U8", &[self.noise.len()], &self.noise);
+        for anchor in &self.anchors {
+            let name = format!("anchor.{}.{}", anchor.pass, anchor.call);
+            file.add(&name, "F32", shape, &bytes_of(&anchor.latents));
+        }
+        file.finish(serde_json::json!({
             "kinora_checkpoint": VERSION,
             "step": self.step.to_string(),
             "calls": self.state.calls.to_string(),
             "identity": self.identity,
-        });
-        tensors.insert("__metadata__".into(), metadata);
-        let mut header = serde_json::Value::Object(tensors).to_string().into_bytes();
-        header.resize(header.len().next_multiple_of(8), b' ');
-        let mut bytes = Vec::with_capacity(8 + header.len() + body.len());
-        bytes.extend((header.len() as u64).to_le_bytes());
-        bytes.extend(header);
-        bytes.extend(body);
-        Ok(bytes)
+        }))
     }
 
     /// Reads a file back. Whether it fits the work at hand is decided when it is used.
@@ -175,6 +148,20 @@ impl Checkpoint {
             .filter(|(_, name)| set.has(name))
             .map(|(slot, name)| Ok((slot, read(&name)?)))
             .collect::<Result<_>>()?;
+        let anchors = set
+            .tensors()
+            .filter_map(|(name, _)| {
+                let (pass, call) = name.strip_prefix("anchor.")?.split_once('.')?;
+                Some((name, pass.parse().ok()?, call.parse().ok()?))
+            })
+            .map(|(name, pass, call)| {
+                Ok(StoredAnchor {
+                    pass,
+                    call,
+                    latents: read(name)?,
+                })
+            })
+            .collect::<Result<_>>()?;
         Ok(Self {
             step: number("step")?,
             state: State {
@@ -184,6 +171,7 @@ impl Checkpoint {
                 shape,
             },
             noise: set.read(NOISE)?,
+            anchors,
             identity,
         })
     }
@@ -191,6 +179,8 @@ impl Checkpoint {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn checkpoint() -> Checkpoint {
@@ -203,6 +193,11 @@ mod tests {
                 kept: vec![(0, vec![1.0; 6]), (2, vec![0.25; 6])],
             },
             noise: Generator::new(kinora_core::Rng::Cpu, 7).save(),
+            anchors: vec![StoredAnchor {
+                pass: 1,
+                call: 2,
+                latents: vec![0.5; 6],
+            }],
             identity: "ab12".into(),
         }
     }
@@ -229,7 +224,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         assert!(matches!(Checkpoint::load(&path), Err(Error::Weights(_))));
-        let good = checkpoint().to_bytes().unwrap();
+        let good = checkpoint().to_bytes();
         fs::write(&path, &good[..good.len() - 1]).unwrap();
         assert!(Checkpoint::load(&path).is_err());
         let version = b"\"kinora_checkpoint\":\"2\"";

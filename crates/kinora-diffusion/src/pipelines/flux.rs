@@ -7,7 +7,7 @@ pub(crate) mod pictures;
 pub(crate) mod rows;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -24,8 +24,8 @@ use self::{
     rows::{Batch, Conditioning, Row, batches},
 };
 use super::{
-    Checkpoint, ImageParams, JobTimings, RgbImage, RunLimits, RunWatch, checkpoint::Identity,
-    packing::unpack, picture,
+    Checkpoint, ImageParams, JobTimings, RgbImage, RunLimits, RunWatch, TextCache,
+    checkpoint::Identity, on_demand::OnDemand, packing::unpack, picture, text_cache::KeptTexts,
 };
 use crate::{
     Error, Result,
@@ -35,6 +35,7 @@ use crate::{
     memory,
     previews::LatentPreview,
     samplers::{Config, Options, Program, Run, schedule, spacing::linspace},
+    step_cache::{self, Anchor, Anchors, StepCache},
     text::{ClipEncoder, T5Encoder, Tokenizer},
     vae::{KlVae, Tiling},
 };
@@ -47,15 +48,19 @@ const MAX_TEXT_TOKENS: usize = 4096;
 const MAX_BATCH_CPU: usize = 4;
 const MAX_BATCH: usize = 32;
 
-/// A FLUX.1 model with its weights in memory.
+/// What adapters call the text encoders.
+const ENCODERS: [LoraComponent; 2] = [LoraComponent::TextEncoder, LoraComponent::TextEncoder2];
+
+/// A FLUX.1 model with its weights in memory; those of the text encoders when they were needed.
 pub struct FluxPipeline {
     parts: FluxParts,
     device: Device,
     dtype: DType,
     clip_tokenizer: Tokenizer,
-    clip: ClipEncoder,
+    clip: OnDemand<ClipEncoder>,
     t5_tokenizer: Tokenizer,
-    t5: T5Encoder,
+    t5: OnDemand<T5Encoder>,
+    texts: Option<Arc<TextCache>>,
     denoiser: FluxDenoiser,
     vae: KlVae,
     /// Fitted when the first preview is wanted.
@@ -75,12 +80,19 @@ impl std::fmt::Debug for FluxPipeline {
 
 impl Adaptive for FluxPipeline {
     fn networks(&mut self) -> Vec<AdaptableNetwork<'_>> {
-        let only = AdaptableNetwork::only;
-        vec![
-            only(LoraComponent::Denoiser, self.denoiser.adaptables()),
-            only(LoraComponent::TextEncoder, self.clip.adaptables()),
-            only(LoraComponent::TextEncoder2, self.t5.adaptables()),
-        ]
+        let layers = self.denoiser.adaptables();
+        let mut networks = vec![AdaptableNetwork::only(LoraComponent::Denoiser, layers)];
+        networks.extend(self.clip.adaptable(LoraComponent::TextEncoder));
+        networks.extend(self.t5.adaptable(LoraComponent::TextEncoder2));
+        networks
+    }
+
+    fn unread(&self) -> Result<Vec<(LoraComponent, BTreeSet<String>)>> {
+        let encoders = [self.clip.unread_tensors()?, self.t5.unread_tensors()?];
+        let named = ENCODERS.into_iter().zip(encoders);
+        Ok(named
+            .filter_map(|(component, tensors)| Some((component, tensors?)))
+            .collect())
     }
 
     fn read_targets(&self) -> Result<LoraTargets> {
@@ -93,7 +105,8 @@ impl Adaptive for FluxPipeline {
 }
 
 impl FluxPipeline {
-    /// Reads every weight. `on_load` is told the share that is done, 0 to 1.
+    /// Reads every weight but those of the text encoders. `on_load` is told the share that is done,
+    /// 0 to 1.
     pub fn open(
         layout: &ModelLayout,
         device: &Device,
@@ -103,20 +116,33 @@ impl FluxPipeline {
         let Some(parts) = layout.flux().cloned() else {
             return Err(Error::bad_weights(&layout.root, "it is not a FLUX.1 model"));
         };
-        let total = layout.total_bytes().max(1) as f32;
-        let share = |component| layout.bytes_of(component) as f32 / total;
+        let read = [Component::Vae, Component::Transformer];
+        let total: u64 = read
+            .map(|component| layout.bytes_of(component))
+            .iter()
+            .sum();
+        let share = |component| layout.bytes_of(component) as f32 / total.max(1) as f32;
         let weights = |component| -> Result<Weights> {
             Ok(Weights::new(layout.open(component)?, device, dtype))
         };
-        let mut done = 0.0;
-        let clip = ClipEncoder::load(&weights(Component::TextEncoder)?, &parts.clip)?;
-        done += share(Component::TextEncoder);
-        on_load(done);
-        let t5 = T5Encoder::load(&weights(Component::TextEncoder2)?, &parts.t5)?;
-        done += share(Component::TextEncoder2);
-        on_load(done);
+        let config = parts.clip.clone();
+        let clip = OnDemand::new(
+            "CLIP",
+            layout.open(Component::TextEncoder)?,
+            (device, dtype),
+            &parts.clip,
+            move |weights, _| ClipEncoder::load(weights, &config),
+        );
+        let config = parts.t5.clone();
+        let t5 = OnDemand::new(
+            "T5",
+            layout.open(Component::TextEncoder2)?,
+            (device, dtype),
+            &parts.t5,
+            move |weights, _| T5Encoder::load(weights, &config),
+        );
         let vae = KlVae::load(&weights(Component::Vae)?, &parts.vae)?;
-        done += share(Component::Vae);
+        let done = share(Component::Vae);
         on_load(done);
         let rest = share(Component::Transformer);
         let denoiser = FluxDenoiser::load(
@@ -134,6 +160,7 @@ impl FluxPipeline {
             clip,
             t5_tokenizer: Tokenizer::open_t5(&layout.tokenizer_folder(TokenizerFolder::T5))?,
             t5,
+            texts: None,
             denoiser,
             vae,
             preview: OnceLock::new(),
@@ -148,7 +175,12 @@ impl FluxPipeline {
         })
     }
 
-    /// Bytes that the weights occupy, with what adapters add.
+    /// Keeps what is encoded, and looks there before anything is.
+    pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
+        self.texts = Some(cache);
+    }
+
+    /// Bytes that the weights occupy once all are read, with what adapters add.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes.saturating_add(self.adapted.added_bytes())
     }
@@ -219,6 +251,7 @@ impl FluxPipeline {
             return refuse("this model needs a guidance value".into());
         }
         pictures::check(params, self.kind()?)?;
+        step_cache::check(params.flux.step_cache)?;
         let numbers = [params.guidance, params.true_cfg];
         if numbers
             .into_iter()
@@ -248,13 +281,14 @@ impl FluxPipeline {
 
     // ---- encode -------------------------------------------------------------------------------
 
-    /// Every distinct text of the jobs, encoded once.
+    /// Every distinct text of the jobs, encoded once if it was not kept.
     fn encode(
         &self,
         jobs: &[ImageParams],
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<HashMap<(String, usize), Conditioning>> {
+        let kept = self.kept_texts()?;
         let mut texts = HashMap::new();
         for (job, params) in jobs.iter().enumerate() {
             if watch.is_cancelled(job) {
@@ -263,11 +297,29 @@ impl FluxPipeline {
             let start = Instant::now();
             let negative = params.active_cfg().map(|_| &params.negative_prompt);
             let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
+            let length = params.text_tokens;
+            let mut is_missing = false;
+            for text in &wanted {
+                if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
+                    match self.find_text(kept.as_ref(), text, length) {
+                        Some(found) => {
+                            entry.insert(found);
+                        }
+                        None => is_missing = true,
+                    }
+                }
+            }
+            if is_missing {
+                self.read_encoders(job, watch)?;
+            }
             for (i, text) in wanted.iter().enumerate() {
                 watch.stage(job, Stage::Encoding, i as u32, wanted.len() as u32);
-                let key = ((*text).clone(), params.text_tokens);
-                if let Entry::Vacant(entry) = texts.entry(key) {
-                    entry.insert(self.encode_text(text, params.text_tokens)?);
+                if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
+                    let encoded = entry.insert(self.encode_text(text, length)?);
+                    if let Some(kept) = &kept {
+                        let parts = [("tokens", &encoded.tokens), ("pooled", &encoded.pooled)];
+                        kept.keep(text, &[length], &parts);
+                    }
                 }
             }
             watch.stage(
@@ -281,20 +333,67 @@ impl FluxPipeline {
         Ok(texts)
     }
 
+    /// The texts that were kept of this model as it is now.
+    fn kept_texts(&self) -> Result<Option<KeptTexts<'_>>> {
+        let Some(cache) = &self.texts else {
+            return Ok(None);
+        };
+        let mut texts = cache.of("FLUX.1", &self.device, self.dtype);
+        self.clip.sign(&mut texts)?;
+        self.t5.sign(&mut texts)?;
+        for tokenizer in [&self.clip_tokenizer, &self.t5_tokenizer] {
+            texts.add(tokenizer.digest()?.as_bytes());
+        }
+        texts.add_adapters(&self.adapted, &ENCODERS)?;
+        Ok(Some(texts))
+    }
+
+    fn find_text(
+        &self,
+        kept: Option<&KeptTexts<'_>>,
+        text: &str,
+        length: usize,
+    ) -> Option<Conditioning> {
+        let parts = ["tokens", "pooled"];
+        let [tokens, pooled] = kept?.find(text, &[length], parts)?;
+        Some(Conditioning { tokens, pooled })
+    }
+
+    /// Brings the encoders into memory for a job, and tells it so.
+    fn read_encoders(&self, job: usize, watch: &mut dyn RunWatch) -> Result<()> {
+        if self.clip.is_read() && self.t5.is_read() {
+            return Ok(());
+        }
+        watch.stage(job, Stage::Loading, 0, 100);
+        self.encoders()?;
+        watch.stage(job, Stage::Loading, 100, 100);
+        Ok(())
+    }
+
+    /// Its text encoders, read if they are not in memory.
+    pub(crate) fn encoders(&self) -> Result<(&ClipEncoder, &T5Encoder)> {
+        let [clip, t5] = ENCODERS;
+        Ok((
+            self.clip.get_adapted(clip, &self.adapted, &mut |_| {})?,
+            self.t5.get_adapted(t5, &self.adapted, &mut |_| {})?,
+        ))
+    }
+
     /// One text through both encoders.
     pub(crate) fn encode_text(&self, text: &str, text_tokens: usize) -> Result<Conditioning> {
+        let (clip, t5) = self.encoders()?;
         let (clip_ids, t5_ids) = self.tokenize(text, text_tokens)?;
         Ok(Conditioning {
-            pooled: self.clip.forward(&[clip_ids])?.pooled,
+            pooled: clip.forward(&[clip_ids])?.pooled,
             // FLUX.1 attends to the padding: no lengths.
-            tokens: self.t5.forward(&[t5_ids], None)?,
+            tokens: t5.forward(&[t5_ids], None)?,
         })
     }
 
     /// Ids for CLIP and for T5.
     pub(crate) fn tokenize(&self, text: &str, text_tokens: usize) -> Result<(Vec<u32>, Vec<u32>)> {
         Ok((
-            self.clip_tokenizer.encode(text, self.clip.max_tokens())?,
+            (self.clip_tokenizer).encode(text, self.parts.clip.max_positions)?,
             self.t5_tokenizer.encode(text, text_tokens)?,
         ))
     }
@@ -329,6 +428,7 @@ impl FluxPipeline {
                 run: self.begin(params, &start)?,
                 given: start.given,
                 identity: String::new(),
+                anchors: Anchors::default(),
             };
             row.identity = self.identify(&row)?;
             if let Some(checkpoint) = watch.resume(job) {
@@ -407,6 +507,9 @@ impl FluxPipeline {
         let numbers = [params.guidance, params.true_cfg];
         identity.add(format!("{} {} {numbers:?}", params.width, params.height).as_bytes());
         identity.add_f32s(&row.run.program().sigmas);
+        if params.flux.step_cache > 0.0 {
+            identity.add(format!("step cache {:?}", params.flux.step_cache).as_bytes());
+        }
         let texts = [Some(&row.positive), row.negative.as_ref()];
         for text in texts.into_iter().flatten() {
             for tensor in [&text.tokens, &text.pooled] {
@@ -439,6 +542,8 @@ impl FluxPipeline {
             &checkpoint.state,
             &self.device,
         )?;
+        let (shape, done) = (&checkpoint.state.shape, row.run.done());
+        row.anchors = Anchors::restore(&checkpoint.anchors, shape, done, &self.device)?;
         Ok(())
     }
 
@@ -454,6 +559,14 @@ impl FluxPipeline {
             1,
             self.dtype.size_in_bytes() as u64,
         );
+        let kept = step_cache::kept_bytes(
+            params.flux.step_cache,
+            1 + u64::from(params.active_cfg().is_some()),
+            (pictures * rows * columns) as u64,
+            self.parts.transformer.hidden() as u64,
+            self.dtype.size_in_bytes() as u64,
+        );
+        let needed = needed.saturating_add(kept);
         if needed > limits.memory {
             return Err(Error::OutOfMemory {
                 needed,
@@ -489,6 +602,7 @@ impl FluxPipeline {
         let (rows, columns) = self.token_grid(params);
         let rope = self.positions_of(params, &first.given)?;
         let steps = batch.run.program().calls.len() as u32;
+        self.remember(&mut batch, &rope)?;
         for row in &batch.rows {
             timings[row.job].batch = batch.rows.len() as u32;
             watch.stage(row.job, Stage::Generating, start, steps);
@@ -499,7 +613,8 @@ impl FluxPipeline {
                 break;
             }
             let clock = Instant::now();
-            let velocity = self.predict(&batch, timestep as f32, &rope)?;
+            let velocity = self.predict(&mut batch, timestep as f32, &rope)?;
+            note_full_calls(&mut batch)?;
             let before = batch.run.clone();
             batch.run.advance(&velocity, None)?;
             put_back(&mut batch)?;
@@ -514,6 +629,7 @@ impl FluxPipeline {
                         step: done,
                         state: batch.run.state(i)?,
                         noise: Vec::new(),
+                        anchors: row.anchors.store()?,
                         identity: row.identity.clone(),
                     };
                     watch.checkpoint(row.job, &checkpoint)?;
@@ -571,8 +687,64 @@ impl FluxPipeline {
         )
     }
 
+    /// Where steps are reused: what the network remembers of them. Of rows that go on from a
+    /// checkpoint, the steps that it remembers are computed again.
+    fn remember(&self, batch: &mut Batch, rope: &Rope) -> Result<()> {
+        let Some(threshold) = (batch.rows.first())
+            .map(|row| row.params.flux.step_cache)
+            .filter(|threshold| *threshold > 0.0)
+        else {
+            return Ok(());
+        };
+        let passes = 1 + usize::from(batch.negative.is_some());
+        let mut caches: Vec<StepCache> = (0..passes)
+            .map(|_| StepCache::new(threshold, batch.rows.len()))
+            .collect();
+        for (i, row) in batch.rows.iter().enumerate() {
+            let texts = [Some(&row.positive), row.negative.as_ref()];
+            for (pass, (cache, text)) in caches.iter_mut().zip(texts).enumerate() {
+                let (Some(anchor), Some(text)) = (row.anchors.get(pass), text) else {
+                    continue;
+                };
+                let Some(call) = row.run.program().calls.get(anchor.call) else {
+                    continue;
+                };
+                let context = row.given.context.as_ref().map(|context| &context.tokens);
+                let channels = row.given.channels.as_ref();
+                let guidance: Vec<f32> = row.params.guidance.into_iter().collect();
+                let input = FluxInput {
+                    latents: &self.assemble(anchor.latents.clone(), channels, context)?,
+                    text: &text.tokens,
+                    pooled: &text.pooled,
+                    timestep: call.timestep as f32,
+                    guidance: &guidance,
+                    rope,
+                };
+                let mut own = StepCache::new(threshold, 1);
+                self.denoiser.forward_reusing(&input, Some(&mut own))?;
+                cache.take(i, &mut own, 0);
+            }
+        }
+        batch.caches = caches;
+        Ok(())
+    }
+
     /// The velocity of every row, guided where it is asked for.
-    fn predict(&self, batch: &Batch, timestep: f32, rope: &Rope) -> Result<Tensor> {
+    fn predict(&self, batch: &mut Batch, timestep: f32, rope: &Rope) -> Result<Tensor> {
+        let mut caches = std::mem::take(&mut batch.caches);
+        let velocity = self.predict_reusing(batch, &mut caches, timestep, rope)?;
+        batch.caches = caches;
+        Ok(velocity)
+    }
+
+    fn predict_reusing(
+        &self,
+        batch: &Batch,
+        caches: &mut [StepCache],
+        timestep: f32,
+        rope: &Rope,
+    ) -> Result<Tensor> {
+        let mut caches = caches.iter_mut();
         let guidance: Vec<f32> = batch
             .rows
             .iter()
@@ -581,15 +753,16 @@ impl FluxPipeline {
         let latents = batch.run.input()?;
         let tokens = latents.dim(1)?;
         let latents = self.assemble(latents, batch.channels.as_ref(), batch.context.as_ref())?;
-        let call = |text: &Conditioning| -> Result<Tensor> {
-            let velocity = self.denoiser.forward(&FluxInput {
+        let mut call = |text: &Conditioning| -> Result<Tensor> {
+            let input = FluxInput {
                 latents: &latents,
                 text: &text.tokens,
                 pooled: &text.pooled,
                 timestep,
                 guidance: &guidance,
                 rope,
-            })?;
+            };
+            let velocity = self.denoiser.forward_reusing(&input, caches.next())?;
             Ok(velocity.narrow(1, 0, tokens)?.contiguous()?)
         };
         let positive = call(&batch.positive)?.to_dtype(DType::F32)?;
@@ -666,15 +839,27 @@ impl FluxPipeline {
         &self.vae
     }
 
-    /// Its text encoders.
-    pub(crate) fn encoders(&self) -> (&ClipEncoder, &T5Encoder) {
-        (&self.clip, &self.t5)
-    }
-
     /// The configurations of its parts.
     pub(crate) fn parts(&self) -> &FluxParts {
         &self.parts
     }
+}
+
+/// Notes which rows went through all blocks in the call that was just answered.
+fn note_full_calls(batch: &mut Batch) -> Result<()> {
+    if batch.caches.is_empty() {
+        return Ok(());
+    }
+    let (input, call) = (batch.run.input()?, batch.run.done());
+    for (i, row) in batch.rows.iter_mut().enumerate() {
+        for (pass, cache) in batch.caches.iter().enumerate() {
+            if cache.was_full(i) {
+                let latents = input.narrow(0, i, 1)?.contiguous()?;
+                row.anchors.set(pass, Anchor { call, latents });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Puts what masks leave of sources back into the latents, with the noise of the next step.

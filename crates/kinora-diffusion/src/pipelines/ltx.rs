@@ -23,10 +23,12 @@ use kinora_weights::{
 pub use self::params::LtxParams;
 use self::run::Row;
 use super::{
-    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch,
+    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, TextCache,
     checkpoint::Identity,
+    on_demand::OnDemand,
     packing::{to_frames, to_tokens},
     picture,
+    text_cache::KeptTexts,
 };
 use crate::{
     Error, Result,
@@ -36,6 +38,7 @@ use crate::{
     noise::Generator,
     previews::LatentPreview,
     samplers::{Config, Options, Program, Run, schedule, spacing::linspace},
+    step_cache::{self, Anchors},
     text::{T5Encoder, Tokenizer},
     vae::{LtxVae, to_pixels},
     vision::resample::{Filter, resize},
@@ -51,13 +54,14 @@ const MAX_RATE: f64 = 1000.0;
 /// Noise that a decoder is told of when it only shows what latents look like.
 const PREVIEW_TIME: f32 = 0.05;
 
-/// An LTX-Video model.
+/// An LTX-Video model; its text encoder is in memory when it was needed.
 pub struct LtxPipeline {
     parts: LtxParts,
     device: Device,
     dtype: DType,
     tokenizer: Tokenizer,
-    text: T5Encoder,
+    text: OnDemand<T5Encoder>,
+    texts: Option<Arc<TextCache>>,
     vae: LtxVae,
     denoiser: LtxDenoiser,
     scheduler: Config,
@@ -94,7 +98,8 @@ impl Adaptive for LtxPipeline {
 }
 
 impl LtxPipeline {
-    /// Reads every weight. `on_load` is told the share that is done, 0 to 1.
+    /// Reads every weight but those of the text encoder. `on_load` is told the share that is done, 0
+    /// to 1.
     pub fn open(
         layout: &LtxLayout,
         device: &Device,
@@ -102,8 +107,12 @@ impl LtxPipeline {
         on_load: &mut dyn FnMut(f32),
     ) -> Result<Self> {
         let parts = layout.parts.clone();
-        let total = layout.total_bytes().max(1) as f32;
-        let share = |component| layout.bytes_of(component) as f32 / total;
+        let read = [LtxComponent::Vae, LtxComponent::Transformer];
+        let total: u64 = read
+            .map(|component| layout.bytes_of(component))
+            .iter()
+            .sum();
+        let share = |component| layout.bytes_of(component) as f32 / total.max(1) as f32;
         let weights = |component| -> Result<Weights> {
             Ok(Weights::new(layout.open(component)?, device, dtype))
         };
@@ -117,11 +126,16 @@ impl LtxPipeline {
                 "its scheduler is not one of flow times",
             ));
         }
-        let text = T5Encoder::load(&weights(LtxComponent::TextEncoder)?, &parts.text)?;
-        let mut done = share(LtxComponent::TextEncoder);
-        on_load(done);
+        let config = parts.text.clone();
+        let text = OnDemand::new(
+            "T5",
+            layout.open(LtxComponent::TextEncoder)?,
+            (device, dtype),
+            &parts.text,
+            move |weights, _| T5Encoder::load(weights, &config),
+        );
         let vae = LtxVae::load(&weights(LtxComponent::Vae)?, &parts.vae)?;
-        done += share(LtxComponent::Vae);
+        let done = share(LtxComponent::Vae);
         on_load(done);
         let rest = share(LtxComponent::Transformer);
         let denoiser = LtxDenoiser::load(
@@ -137,6 +151,7 @@ impl LtxPipeline {
         Ok(Self {
             tokenizer: Tokenizer::open_t5(&layout.tokenizer_folder())?,
             text,
+            texts: None,
             vae,
             denoiser,
             scheduler,
@@ -151,7 +166,12 @@ impl LtxPipeline {
         })
     }
 
-    /// Bytes that the weights occupy, with what adapters add.
+    /// Keeps what is encoded, and looks there before anything is.
+    pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
+        self.texts = Some(cache);
+    }
+
+    /// Bytes that the weights occupy once all are read, with what adapters add.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes.saturating_add(self.adapted.added_bytes())
     }
@@ -246,6 +266,7 @@ impl LtxPipeline {
                 params.text_tokens
             ));
         }
+        step_cache::check(params.step_cache)?;
         if !params.guidance.is_finite() {
             return refuse("guidance must be a finite number".into());
         }
@@ -270,7 +291,14 @@ impl LtxPipeline {
             params.frames,
             self.dtype.size_in_bytes() as u64,
         );
-        let needed = estimate.activations.max(estimate.decode);
+        let kept = step_cache::kept_bytes(
+            params.step_cache,
+            1 + u64::from(params.active_guidance().is_some()),
+            self.token_grid(params).iter().product::<usize>() as u64,
+            self.parts.transformer.hidden() as u64,
+            self.dtype.size_in_bytes() as u64,
+        );
+        let needed = (estimate.activations.saturating_add(kept)).max(estimate.decode);
         if needed > limits.memory {
             return Err(Error::OutOfMemory {
                 needed,
@@ -282,13 +310,14 @@ impl LtxPipeline {
 
     // ---- encode -------------------------------------------------------------------------------
 
-    /// Every distinct text of the jobs, encoded once.
+    /// Every distinct text of the jobs, encoded once if it was not kept.
     fn encode(
         &self,
         jobs: &[LtxParams],
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<HashMap<(String, usize), Tensor>> {
+        let kept = self.kept_texts()?;
         let mut texts = HashMap::new();
         for (job, params) in jobs.iter().enumerate() {
             if watch.is_cancelled(job) {
@@ -297,12 +326,31 @@ impl LtxPipeline {
             let start = Instant::now();
             let negative = params.active_guidance().map(|_| &params.negative_prompt);
             let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
+            let length = params.text_tokens;
+            let mut is_missing = false;
+            for text in &wanted {
+                if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
+                    match (kept.as_ref()).and_then(|kept| kept.find(text, &[length], ["tokens"])) {
+                        Some([tokens]) => {
+                            entry.insert(tokens);
+                        }
+                        None => is_missing = true,
+                    }
+                }
+            }
+            if is_missing && !self.text.is_read() {
+                watch.stage(job, Stage::Loading, 0, 100);
+                self.text.get(&mut |_| {})?;
+                watch.stage(job, Stage::Loading, 100, 100);
+            }
             let count = wanted.len() as u32;
             for (i, text) in (0u32..).zip(wanted) {
                 watch.stage(job, Stage::Encoding, i, count);
-                let key = (text.clone(), params.text_tokens);
-                if let Entry::Vacant(entry) = texts.entry(key) {
-                    entry.insert(self.encode_text(text, params.text_tokens)?);
+                if let Entry::Vacant(entry) = texts.entry((text.clone(), length)) {
+                    let encoded = entry.insert(self.encode_text(text, length)?);
+                    if let Some(kept) = &kept {
+                        kept.keep(text, &[length], &[("tokens", encoded)]);
+                    }
                 }
             }
             watch.stage(job, Stage::Encoding, count, count);
@@ -311,12 +359,23 @@ impl LtxPipeline {
         Ok(texts)
     }
 
+    /// The texts that were kept of this model.
+    fn kept_texts(&self) -> Result<Option<KeptTexts<'_>>> {
+        let Some(cache) = &self.texts else {
+            return Ok(None);
+        };
+        let mut texts = cache.of("LTX-Video", &self.device, self.dtype);
+        self.text.sign(&mut texts)?;
+        texts.add(self.tokenizer.digest()?.as_bytes());
+        Ok(Some(texts))
+    }
+
     /// The embeddings of a text's real tokens, (1, tokens, width). T5 sees the padding; the blocks do
     /// not.
     pub(crate) fn encode_text(&self, text: &str, text_tokens: usize) -> Result<Tensor> {
         let count = self.tokenizer.encode_within(text, text_tokens)?.len();
         let ids = self.tokenizer.encode(text, text_tokens)?;
-        let all = self.text.forward(&[ids], None)?;
+        let all = self.text.get(&mut |_| {})?.forward(&[ids], None)?;
         Ok(all.narrow(1, 0, count.max(1))?.contiguous()?)
     }
 
@@ -361,6 +420,7 @@ impl LtxPipeline {
                 generator,
                 run: Run::start(program, &latents, false)?,
                 identity: String::new(),
+                anchors: Anchors::default(),
             };
             let latents = row.keep_first(row.run.latents())?;
             row.run.replace_latents(latents)?;
@@ -476,6 +536,9 @@ impl LtxPipeline {
         let guidance = (params.active_guidance(), params.guidance_rescale);
         let rate = params.frame_rate;
         identity.add(format!("{sizes:?} {guidance:?} {rate} {:?}", params.sampler).as_bytes());
+        if params.step_cache > 0.0 {
+            identity.add(format!("step cache {:?}", params.step_cache).as_bytes());
+        }
         let program = row.run.program();
         identity.add_f32s(&program.sigmas);
         let times: Vec<f32> = program
@@ -513,6 +576,8 @@ impl LtxPipeline {
             &checkpoint.state,
             &self.device,
         )?;
+        let (shape, done) = (&checkpoint.state.shape, row.run.done());
+        row.anchors = Anchors::restore(&checkpoint.anchors, shape, done, &self.device)?;
         Ok(())
     }
 
@@ -600,9 +665,9 @@ impl LtxPipeline {
         &self.vae
     }
 
-    /// Its text encoder and tokenizer.
-    pub(crate) fn text(&self) -> (&T5Encoder, &Tokenizer) {
-        (&self.text, &self.tokenizer)
+    /// Its text encoder, read if it is not in memory, and tokenizer.
+    pub(crate) fn text(&self) -> Result<(&T5Encoder, &Tokenizer)> {
+        Ok((self.text.get(&mut |_| {})?, &self.tokenizer))
     }
 }
 

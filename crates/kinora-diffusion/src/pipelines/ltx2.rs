@@ -8,6 +8,7 @@ mod run;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -24,10 +25,12 @@ pub use self::params::{Ltx2Guidance, Ltx2Params};
 pub(crate) use self::run::Both;
 use self::run::Row;
 use super::{
-    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, Sound,
+    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, Sound, TextCache,
     checkpoint::Identity,
+    on_demand::OnDemand,
     packing::{to_frames, to_tokens},
     picture,
+    text_cache::KeptTexts,
 };
 use crate::{
     Error, Result,
@@ -49,14 +52,17 @@ const MAX_FRAMES: u32 = 4097;
 const MAX_TEXT_TOKENS: usize = 4096;
 const MAX_RATE: f64 = 1000.0;
 
-/// An LTX-2 model.
+/// An LTX-2 model; its text encoder is in memory when it was needed.
 pub struct Ltx2Pipeline {
     parts: Ltx2Parts,
     device: Device,
     dtype: DType,
     tokenizer: Tokenizer,
-    text: GemmaEncoder,
+    text: OnDemand<GemmaEncoder>,
+    texts: Option<Arc<TextCache>>,
     connectors: Ltx2Connectors,
+    /// What decides the connectors' answers besides adapters.
+    connector_files: Vec<PathBuf>,
     vae: LtxVae,
     audio_vae: LtxAudioVae,
     vocoder: Vocoder,
@@ -96,7 +102,8 @@ impl Adaptive for Ltx2Pipeline {
 }
 
 impl Ltx2Pipeline {
-    /// Reads every weight. `on_load` is told the share that is done, 0 to 1.
+    /// Reads every weight but those of the text encoder. `on_load` is told the share that is done, 0
+    /// to 1.
     pub fn open(
         layout: &Ltx2Layout,
         device: &Device,
@@ -104,7 +111,8 @@ impl Ltx2Pipeline {
         on_load: &mut dyn FnMut(f32),
     ) -> Result<Self> {
         let parts = layout.parts.clone();
-        let total = layout.total_bytes().max(1) as f32;
+        let unread = layout.bytes_of(Ltx2Component::TextEncoder);
+        let total = layout.total_bytes().saturating_sub(unread).max(1) as f32;
         let share = |component| layout.bytes_of(component) as f32 / total;
         let weights = |component| -> Result<Weights> {
             Ok(Weights::new(layout.open(component)?, device, dtype))
@@ -119,17 +127,19 @@ impl Ltx2Pipeline {
                 "its scheduler is not one of flow times",
             ));
         }
-        let mut done = 0.0;
-        let own = share(Ltx2Component::TextEncoder);
-        let text = GemmaEncoder::load(
-            &weights(Ltx2Component::TextEncoder)?,
+        let config = parts.text.clone();
+        let text = OnDemand::new(
+            "Gemma",
+            layout.open(Ltx2Component::TextEncoder)?,
+            (device, dtype),
             &parts.text,
-            &mut |part| on_load(own * part),
-        )?;
-        done += own;
-        let connectors =
-            Ltx2Connectors::load(&weights(Ltx2Component::Connectors)?, &parts.connectors)?;
-        done += share(Ltx2Component::Connectors);
+            move |weights, on_load| GemmaEncoder::load(weights, &config, on_load),
+        );
+        let set = layout.open(Ltx2Component::Connectors)?;
+        let connector_files = set.files().map(Path::to_owned).collect();
+        let weights_of_connectors = Weights::new(set, device, dtype);
+        let connectors = Ltx2Connectors::load(&weights_of_connectors, &parts.connectors)?;
+        let mut done = share(Ltx2Component::Connectors);
         let vae = LtxVae::load(&weights(Ltx2Component::Vae)?, &parts.vae)?;
         done += share(Ltx2Component::Vae);
         let audio_vae = LtxAudioVae::load(&weights(Ltx2Component::AudioVae)?, &parts.audio_vae)?;
@@ -151,7 +161,9 @@ impl Ltx2Pipeline {
         Ok(Self {
             tokenizer: Tokenizer::open_gemma(&layout.tokenizer_folder())?,
             text,
+            texts: None,
             connectors,
+            connector_files,
             vae,
             audio_vae,
             vocoder,
@@ -168,7 +180,12 @@ impl Ltx2Pipeline {
         })
     }
 
-    /// Bytes that the weights occupy, with what adapters add.
+    /// Keeps what is encoded, and looks there before anything is.
+    pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
+        self.texts = Some(cache);
+    }
+
+    /// Bytes that the weights occupy once all are read, with what adapters add.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes.saturating_add(self.adapted.added_bytes())
     }
@@ -310,13 +327,14 @@ impl Ltx2Pipeline {
 
     // ---- encode -------------------------------------------------------------------------------
 
-    /// Every distinct text of the jobs, encoded once.
+    /// Every distinct text of the jobs, encoded once if it was not kept.
     fn encode(
         &self,
         jobs: &[Ltx2Params],
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<HashMap<(String, usize), Ltx2Text>> {
+        let kept = self.kept_texts()?;
         let mut texts = HashMap::new();
         for (job, params) in jobs.iter().enumerate() {
             if watch.is_cancelled(job) {
@@ -327,18 +345,56 @@ impl Ltx2Pipeline {
                 .is_guided_by_text()
                 .then_some(&params.negative_prompt);
             let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
+            let length = params.text_tokens;
+            let mut is_missing = false;
+            for text in &wanted {
+                if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
+                    let parts = ["video", "audio"];
+                    match (kept.as_ref()).and_then(|kept| kept.find(text, &[length], parts)) {
+                        Some([video, audio]) => {
+                            entry.insert(Ltx2Text { video, audio });
+                        }
+                        None => is_missing = true,
+                    }
+                }
+            }
+            if is_missing && !self.text.is_read() {
+                watch.stage(job, Stage::Loading, 0, 100);
+                self.text.get(&mut |share| {
+                    watch.stage(job, Stage::Loading, (share * 100.0) as u32, 100);
+                })?;
+            }
             let count = wanted.len() as u32;
             for (i, text) in (0u32..).zip(wanted) {
                 watch.stage(job, Stage::Encoding, i, count);
-                let key = (text.clone(), params.text_tokens);
-                if let Entry::Vacant(entry) = texts.entry(key) {
-                    entry.insert(self.encode_text(text, params.text_tokens)?);
+                if let Entry::Vacant(entry) = texts.entry((text.clone(), length)) {
+                    let encoded = entry.insert(self.encode_text(text, length)?);
+                    if let Some(kept) = &kept {
+                        let parts = [("video", &encoded.video), ("audio", &encoded.audio)];
+                        kept.keep(text, &[length], &parts);
+                    }
                 }
             }
             watch.stage(job, Stage::Encoding, count, count);
             timings[job].encoding_ms = milliseconds(start);
         }
         Ok(texts)
+    }
+
+    /// The texts that were kept of this model as it is now.
+    fn kept_texts(&self) -> Result<Option<KeptTexts<'_>>> {
+        let Some(cache) = &self.texts else {
+            return Ok(None);
+        };
+        let mut texts = cache.of("LTX-2", &self.device, self.dtype);
+        self.text.sign(&mut texts)?;
+        texts.add(self.tokenizer.digest()?.as_bytes());
+        texts.add(format!("{:?}", self.parts.connectors).as_bytes());
+        for file in &self.connector_files {
+            texts.add_file(file)?;
+        }
+        texts.add_adapters(&self.adapted, &[LoraComponent::Connectors])?;
+        Ok(Some(texts))
     }
 
     /// A text for the picture and for the sound.
@@ -351,7 +407,8 @@ impl Ltx2Pipeline {
     pub(crate) fn read_text(&self, text: &str, text_tokens: usize) -> Result<Vec<Tensor>> {
         let ids = self.tokenizer.encode_cut(text.trim(), text_tokens)?;
         // Padding stands before the tokens.
-        self.text.forward(&ids, text_tokens - ids.len())
+        let encoder = self.text.get(&mut |_| {})?;
+        encoder.forward(&ids, text_tokens - ids.len())
     }
 
     // ---- prepare ------------------------------------------------------------------------------

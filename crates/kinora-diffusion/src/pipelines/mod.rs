@@ -8,14 +8,19 @@ pub mod checkpoint;
 pub mod flux;
 pub mod ltx;
 pub mod ltx2;
+pub(crate) mod on_demand;
 pub(crate) mod packing;
 pub mod params;
 mod picture;
 pub mod sd;
 pub mod sdxl;
+pub(crate) mod tensor_file;
+pub mod text_cache;
 pub(crate) mod unet;
 pub mod wan;
 pub mod watch;
+
+use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use kinora_core::Family;
@@ -32,6 +37,7 @@ pub use self::{
     },
     sd::SdPipeline,
     sdxl::SdxlPipeline,
+    text_cache::TextCache,
     wan::{Switch, VideoParams, WanPipeline},
     watch::{RgbImage, RunWatch, Sound},
 };
@@ -49,7 +55,8 @@ pub enum Pipeline {
 }
 
 impl Pipeline {
-    /// Reads every weight of a recognised model. `on_load` is told the share that is done, 0 to 1.
+    /// Reads every weight of a recognised model but those of its text encoders, which are read when
+    /// the first text needs them. `on_load` is told the share that is done, 0 to 1.
     ///
     /// `dtype` is the number format of activations: f32 on the processor.
     pub fn open(
@@ -68,6 +75,15 @@ impl Pipeline {
             (Parts::Sd(_), _) => Ok(Self::Sd(Box::new(SdPipeline::open(
                 layout, device, dtype, on_load,
             )?))),
+        }
+    }
+
+    /// Keeps what is encoded, and looks there before anything is.
+    pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
+        match self {
+            Self::Flux(pipeline) => pipeline.keep_texts(cache),
+            Self::Sd(pipeline) => pipeline.keep_texts(cache),
+            Self::Sdxl(pipeline) => pipeline.keep_texts(cache),
         }
     }
 

@@ -66,6 +66,9 @@ pub struct FluxOptions {
     /// Whether that picture keeps its size, cut to whole tokens. Otherwise it takes the nearest of
     /// the shapes that Kontext was trained on.
     pub keeps_context_size: bool,
+    /// Steps reuse most of an earlier one while their first block differs by no more than this share,
+    /// see [`step_cache`](crate::step_cache). 0: none does.
+    pub step_cache: f32,
 }
 
 /// What only Stable Diffusion knows.

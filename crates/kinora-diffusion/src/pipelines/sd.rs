@@ -2,7 +2,8 @@
 //! picture, or inside of a mask.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    sync::Arc,
     time::Instant,
 };
 
@@ -14,7 +15,9 @@ use kinora_weights::{
 };
 
 use super::{
-    ImageParams, JobTimings, RunLimits, RunWatch,
+    ImageParams, JobTimings, RunLimits, RunWatch, TextCache,
+    on_demand::OnDemand,
+    text_cache::KeptTexts,
     unet::{
         UnetStage, milliseconds, open_tokenizer,
         rows::{Conditioning, Prompted, Said},
@@ -23,14 +26,17 @@ use super::{
 use crate::{
     Error, Result,
     adapters::{AdaptableNetwork, Adapted, Adaptive},
-    layers::Weights,
     text::{Chunks, ClipEncoder, Tokenizer},
 };
 
-/// A Stable Diffusion model with its weights in memory.
+/// A Stable Diffusion model with its weights in memory; those of the text encoder when they were
+/// needed.
 pub struct SdPipeline {
     tokenizer: Tokenizer,
-    clip: ClipEncoder,
+    /// Longest prompt of one chunk.
+    max_tokens: usize,
+    clip: OnDemand<ClipEncoder>,
+    texts: Option<Arc<TextCache>>,
     stage: UnetStage,
 }
 
@@ -45,8 +51,15 @@ type TextKey = (String, u32, usize);
 
 impl Adaptive for SdPipeline {
     fn networks(&mut self) -> Vec<AdaptableNetwork<'_>> {
-        let text = AdaptableNetwork::only(LoraComponent::TextEncoder, self.clip.adaptables());
-        vec![self.stage.adaptable_unet(), text]
+        let mut networks = vec![self.stage.adaptable_unet()];
+        networks.extend(self.clip.adaptable(LoraComponent::TextEncoder));
+        networks
+    }
+
+    fn unread(&self) -> Result<Vec<(LoraComponent, BTreeSet<String>)>> {
+        let tensors = self.clip.unread_tensors()?;
+        let named = tensors.map(|tensors| (LoraComponent::TextEncoder, tensors));
+        Ok(named.into_iter().collect())
     }
 
     fn read_targets(&self) -> Result<LoraTargets> {
@@ -59,7 +72,8 @@ impl Adaptive for SdPipeline {
 }
 
 impl SdPipeline {
-    /// Reads every weight. `on_load` is told the share that is done, 0 to 1.
+    /// Reads every weight but those of the text encoder. `on_load` is told the share that is done, 0
+    /// to 1.
     pub fn open(
         layout: &ModelLayout,
         device: &Device,
@@ -73,16 +87,26 @@ impl SdPipeline {
             let reason = "it is not a Stable Diffusion model";
             return Err(Error::bad_weights(&layout.root, reason));
         };
-        let weights = Weights::new(layout.open(Component::TextEncoder)?, device, dtype);
-        let clip = ClipEncoder::load(&weights, config)?;
-        let total = layout.total_bytes().max(1) as f32;
-        let done = layout.bytes_of(Component::TextEncoder) as f32 / total;
-        on_load(done);
+        let own = config.clone();
+        let clip = OnDemand::new(
+            "CLIP",
+            layout.open(Component::TextEncoder)?,
+            (device, dtype),
+            config,
+            move |weights, _| ClipEncoder::load(weights, &own),
+        );
         Ok(Self {
             tokenizer: open_tokenizer(layout, "tokenizer", config)?,
+            max_tokens: config.max_positions,
             clip,
-            stage: UnetStage::open(layout, parts, (device, dtype), done, on_load)?,
+            texts: None,
+            stage: UnetStage::open(layout, parts, (device, dtype), on_load)?,
         })
+    }
+
+    /// Keeps what is encoded, and looks there before anything is.
+    pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
+        self.texts = Some(cache);
     }
 
     /// Denoiser, VAE and schedule.
@@ -106,13 +130,14 @@ impl SdPipeline {
         Ok(timings)
     }
 
-    /// Every distinct text of the jobs, encoded once.
+    /// Every distinct text of the jobs, encoded once if it was not kept.
     fn encode(
         &self,
         jobs: &[ImageParams],
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Prompted>> {
+        let kept = self.kept_texts()?;
         let mut known: HashMap<TextKey, Tensor> = HashMap::new();
         let mut texts = Vec::with_capacity(jobs.len());
         for (job, params) in jobs.iter().enumerate() {
@@ -133,6 +158,26 @@ impl SdPipeline {
             // They go through the network together, so they must be of one length.
             let count = chunks.iter().map(|chunks| chunks.ids.len()).max();
             let count = count.unwrap_or(1);
+            let mut is_missing = false;
+            for (_, text, clip_skip) in &wanted {
+                if let Entry::Vacant(entry) = known.entry(((*text).to_owned(), *clip_skip, count)) {
+                    let numbers = [*clip_skip as usize, count];
+                    match kept
+                        .as_ref()
+                        .and_then(|kept| kept.find(text, &numbers, ["tokens"]))
+                    {
+                        Some([tokens]) => {
+                            entry.insert(tokens);
+                        }
+                        None => is_missing = true,
+                    }
+                }
+            }
+            if is_missing && !self.clip.is_read() {
+                watch.stage(job, Stage::Loading, 0, 100);
+                self.clip()?;
+                watch.stage(job, Stage::Loading, 100, 100);
+            }
             let all = wanted.len() as u32;
             let mut said: Vec<(u32, Said)> = Vec::new();
             for ((i, (step, text, clip_skip)), chunks) in (0..all).zip(wanted).zip(chunks) {
@@ -141,9 +186,12 @@ impl SdPipeline {
                 let tokens = match known.entry(key) {
                     Entry::Occupied(entry) => entry.get().clone(),
                     Entry::Vacant(entry) => {
-                        let chunks =
-                            chunks.extend_to(count, &self.tokenizer, self.clip.max_tokens())?;
+                        let chunks = chunks.extend_to(count, &self.tokenizer, self.max_tokens)?;
                         let tokens = self.encode_chunks(&chunks, clip_skip)?;
+                        if let Some(kept) = &kept {
+                            let numbers = [clip_skip as usize, count];
+                            kept.keep(text, &numbers, &[("tokens", &tokens)]);
+                        }
                         entry.insert(tokens).clone()
                     }
                 };
@@ -170,25 +218,40 @@ impl SdPipeline {
         Ok(texts)
     }
 
+    /// The texts that were kept of this model as it is now.
+    fn kept_texts(&self) -> Result<Option<KeptTexts<'_>>> {
+        let Some(cache) = &self.texts else {
+            return Ok(None);
+        };
+        let (device, dtype) = self.stage.computes_in();
+        let mut texts = cache.of("Stable Diffusion", device, dtype);
+        self.clip.sign(&mut texts)?;
+        texts.add(self.tokenizer.digest()?.as_bytes());
+        texts.add_adapters(&self.stage.adapted, &[LoraComponent::TextEncoder])?;
+        Ok(Some(texts))
+    }
+
     /// A prompt as the encoder takes it.
     pub(crate) fn tokenize(&self, text: &str) -> Result<Chunks> {
-        Chunks::encode(&self.tokenizer, text, self.clip.max_tokens())
+        Chunks::encode(&self.tokenizer, text, self.max_tokens)
     }
 
     /// The states after the last block, or after an earlier one, with the final norm:
     /// (1, chunks · tokens, width).
     pub(crate) fn encode_chunks(&self, chunks: &Chunks, clip_skip: u32) -> Result<Tensor> {
         let skipped = clip_skip as usize;
-        let text = self.clip.forward_before(&chunks.ids, skipped)?;
+        let clip = self.clip()?;
+        let text = clip.forward_before(&chunks.ids, skipped)?;
         let states = match skipped {
             0 => text.last,
-            _ => self.clip.normalize(&text.penultimate)?,
+            _ => clip.normalize(&text.penultimate)?,
         };
         chunks.weigh(&states)
     }
 
-    /// Its text encoder.
-    pub(crate) fn clip(&self) -> &ClipEncoder {
-        &self.clip
+    /// Its text encoder, read if it is not in memory.
+    pub(crate) fn clip(&self) -> Result<&ClipEncoder> {
+        let component = LoraComponent::TextEncoder;
+        (self.clip).get_adapted(component, &self.stage.adapted, &mut |_| {})
     }
 }

@@ -3,7 +3,8 @@
 //! the latents of another run.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    sync::Arc,
     time::Instant,
 };
 
@@ -15,8 +16,10 @@ use kinora_weights::{
 };
 
 use super::{
-    ImageParams, JobTimings, RunLimits, RunWatch,
+    ImageParams, JobTimings, RunLimits, RunWatch, TextCache,
+    on_demand::OnDemand,
     params::PretendedSizes,
+    text_cache::KeptTexts,
     unet::{
         UnetStage, milliseconds, open_tokenizer,
         rows::{Conditioning, Prompted, Said},
@@ -25,7 +28,6 @@ use super::{
 use crate::{
     Error, Result,
     adapters::{AdaptableNetwork, Adapted, Adaptive},
-    layers::Weights,
     text::{Chunks, ClipEncoder, ClipText, Tokenizer},
 };
 
@@ -35,20 +37,25 @@ const AESTHETIC_SCORES: (f32, f32) = (6.0, 2.5);
 /// A text encoder with its tokenizer.
 struct Side {
     tokenizer: Tokenizer,
-    clip: ClipEncoder,
+    /// Longest prompt of one chunk.
+    max_tokens: usize,
+    clip: OnDemand<ClipEncoder>,
+    component: LoraComponent,
 }
 
 impl Side {
     fn tokenize(&self, text: &str) -> Result<Chunks> {
-        Chunks::encode(&self.tokenizer, text, self.clip.max_tokens())
+        Chunks::encode(&self.tokenizer, text, self.max_tokens)
     }
 }
 
-/// An SDXL model, base or refiner, with its weights in memory.
+/// An SDXL model, base or refiner, with its weights in memory; those of the text encoders when they
+/// were needed.
 pub struct SdxlPipeline {
     /// None in the refiner.
     first: Option<Side>,
     second: Side,
+    texts: Option<Arc<TextCache>>,
     stage: UnetStage,
     zeroes_empty_negative: bool,
     takes_aesthetic_score: bool,
@@ -87,13 +94,18 @@ type TextKey = (String, u32, usize);
 impl Adaptive for SdxlPipeline {
     fn networks(&mut self) -> Vec<AdaptableNetwork<'_>> {
         let mut networks = vec![self.stage.adaptable_unet()];
-        if let Some(first) = &mut self.first {
-            let layers = first.clip.adaptables();
-            networks.push(AdaptableNetwork::only(LoraComponent::TextEncoder, layers));
-        }
-        let layers = self.second.clip.adaptables();
-        networks.push(AdaptableNetwork::only(LoraComponent::TextEncoder2, layers));
+        let sides = self.first.iter_mut().chain([&mut self.second]);
+        networks.extend(sides.filter_map(|side| side.clip.adaptable(side.component)));
         networks
+    }
+
+    fn unread(&self) -> Result<Vec<(LoraComponent, BTreeSet<String>)>> {
+        let mut unread = Vec::new();
+        for side in self.sides() {
+            let tensors = side.clip.unread_tensors()?;
+            unread.extend(tensors.map(|tensors| (side.component, tensors)));
+        }
+        Ok(unread)
     }
 
     fn read_targets(&self) -> Result<LoraTargets> {
@@ -115,7 +127,8 @@ enum Negative<'a> {
 }
 
 impl SdxlPipeline {
-    /// Reads every weight. `on_load` is told the share that is done, 0 to 1.
+    /// Reads every weight but those of the text encoders. `on_load` is told the share that is done, 0
+    /// to 1.
     pub fn open(
         layout: &ModelLayout,
         device: &Device,
@@ -129,38 +142,56 @@ impl SdxlPipeline {
             let reason = "it is not a Stable Diffusion XL model";
             return Err(Error::bad_weights(&layout.root, reason));
         };
-        let total = layout.total_bytes().max(1) as f32;
-        let mut done = 0.0;
-        let mut weights = |component| -> Result<Weights> {
-            done += layout.bytes_of(component) as f32 / total;
-            Ok(Weights::new(layout.open(component)?, device, dtype))
-        };
         let first = parts
             .clip
             .as_ref()
             .map(|config| {
+                let own = config.clone();
                 Ok::<_, Error>(Side {
-                    clip: ClipEncoder::load(&weights(Component::TextEncoder)?, config)?,
+                    clip: OnDemand::new(
+                        "CLIP",
+                        layout.open(Component::TextEncoder)?,
+                        (device, dtype),
+                        config,
+                        move |weights, _| ClipEncoder::load(weights, &own),
+                    ),
                     tokenizer: open_tokenizer(layout, "tokenizer", config)?,
+                    max_tokens: config.max_positions,
+                    component: LoraComponent::TextEncoder,
                 })
             })
             .transpose()?;
+        let own = config.clone();
         let second = Side {
-            clip: ClipEncoder::load_projected(
-                &weights(Component::TextEncoder2)?,
-                &config.config,
-                config.projection,
-            )?,
+            clip: OnDemand::new(
+                "OpenCLIP",
+                layout.open(Component::TextEncoder2)?,
+                (device, dtype),
+                config,
+                move |weights, _| ClipEncoder::load_projected(weights, &own.config, own.projection),
+            ),
             tokenizer: open_tokenizer(layout, "tokenizer_2", &config.config)?,
+            max_tokens: config.config.max_positions,
+            component: LoraComponent::TextEncoder2,
         };
-        on_load(done);
         Ok(Self {
             first,
             second,
-            stage: UnetStage::open(layout, parts, (device, dtype), done, on_load)?,
+            texts: None,
+            stage: UnetStage::open(layout, parts, (device, dtype), on_load)?,
             zeroes_empty_negative: parts.zeroes_empty_negative,
             takes_aesthetic_score: parts.takes_aesthetic_score,
         })
+    }
+
+    /// Keeps what is encoded, and looks there before anything is.
+    pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
+        self.texts = Some(cache);
+    }
+
+    /// Its text encoders with their tokenizers.
+    fn sides(&self) -> impl Iterator<Item = &Side> {
+        self.first.iter().chain([&self.second])
     }
 
     /// Denoiser, VAE and schedule.
@@ -184,13 +215,14 @@ impl SdxlPipeline {
         Ok(timings)
     }
 
-    /// Every distinct text of the jobs, encoded once, with each job's sizes.
+    /// Every distinct text of the jobs, encoded once if it was not kept, with each job's sizes.
     fn encode(
         &self,
         jobs: &[ImageParams],
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Prompted>> {
+        let kept = self.kept_texts()?;
         let mut known: HashMap<TextKey, EncodedText> = HashMap::new();
         let mut texts = Vec::with_capacity(jobs.len());
         for (job, params) in jobs.iter().enumerate() {
@@ -218,14 +250,49 @@ impl SdxlPipeline {
                 [Some(count_chunks(chunks)), negative]
             });
             let count = count.flatten().max().unwrap_or(1);
+            let mut is_missing = false;
+            for (_, (text, _), negative) in &wanted {
+                let negative = match negative {
+                    Negative::Text(text, _) => Some((*text, 0)),
+                    Negative::None | Negative::Zeros => None,
+                };
+                for (text, clip_skip) in [Some((*text, params.sd.clip_skip)), negative]
+                    .into_iter()
+                    .flatten()
+                {
+                    let Entry::Vacant(entry) = known.entry((text.to_owned(), clip_skip, count))
+                    else {
+                        continue;
+                    };
+                    let numbers = [clip_skip as usize, count];
+                    let found = (kept.as_ref())
+                        .and_then(|kept| kept.find(text, &numbers, ["tokens", "pooled"]));
+                    match found {
+                        Some([tokens, pooled]) => {
+                            entry.insert(EncodedText { tokens, pooled });
+                        }
+                        None => is_missing = true,
+                    }
+                }
+            }
+            if is_missing && self.sides().any(|side| !side.clip.is_read()) {
+                watch.stage(job, Stage::Loading, 0, 100);
+                self.encoders()?;
+                watch.stage(job, Stage::Loading, 100, 100);
+            }
             let mut encode = |text: &str, chunks, clip_skip| -> Result<EncodedText> {
                 let key = (text.to_owned(), clip_skip, count);
                 Ok(match known.entry(key) {
                     Entry::Occupied(entry) => entry.get().clone(),
                     Entry::Vacant(entry) => {
                         let chunks = self.extend(chunks, count)?;
-                        let text = self.encode_chunks(&chunks, clip_skip)?;
-                        entry.insert(text).clone()
+                        let encoded = self.encode_chunks(&chunks, clip_skip)?;
+                        if let Some(kept) = &kept {
+                            let numbers = [clip_skip as usize, count];
+                            let parts = [("tokens", &encoded.tokens), ("pooled", &encoded.pooled)];
+                            kept.keep(text, &numbers, &parts);
+                        }
+                        entry.insert(encoded).clone()
                     }
                 })
             };
@@ -265,6 +332,23 @@ impl SdxlPipeline {
         Ok(texts)
     }
 
+    /// The texts that were kept of this model as it is now.
+    fn kept_texts(&self) -> Result<Option<KeptTexts<'_>>> {
+        let Some(cache) = &self.texts else {
+            return Ok(None);
+        };
+        let (device, dtype) = self.stage.computes_in();
+        let mut texts = cache.of("Stable Diffusion XL", device, dtype);
+        let mut components = Vec::new();
+        for side in self.sides() {
+            side.clip.sign(&mut texts)?;
+            texts.add(side.tokenizer.digest()?.as_bytes());
+            components.push(side.component);
+        }
+        texts.add_adapters(&self.stage.adapted, &components)?;
+        Ok(Some(texts))
+    }
+
     /// A prompt as the encoders take it.
     pub(crate) fn tokenize(&self, text: &str) -> Result<SideChunks> {
         let first = self.first.as_ref().map(|side| side.tokenize(text));
@@ -272,9 +356,8 @@ impl SdxlPipeline {
     }
 
     fn extend(&self, (first, second): SideChunks, count: usize) -> Result<SideChunks> {
-        let extend = |side: &Side, chunks: Chunks| {
-            chunks.extend_to(count, &side.tokenizer, side.clip.max_tokens())
-        };
+        let extend =
+            |side: &Side, chunks: Chunks| chunks.extend_to(count, &side.tokenizer, side.max_tokens);
         let first = match (&self.first, first) {
             (Some(side), Some(chunks)) => Some(extend(side, chunks)?),
             _ => None,
@@ -291,7 +374,7 @@ impl SdxlPipeline {
         // Without the norm behind the last block, which never saw these.
         let encode = |side: &Side, chunks: &Chunks| -> Result<(Tensor, ClipText)> {
             let skipped = 1 + clip_skip as usize;
-            let text = side.clip.forward_before(&chunks.ids, skipped)?;
+            let text = self.clip_of(side)?.forward_before(&chunks.ids, skipped)?;
             Ok((chunks.weigh(&text.penultimate)?, text))
         };
         let (states, text) = encode(&self.second, second)?;
@@ -337,12 +420,14 @@ impl SdxlPipeline {
         (list(sizes, scores.0), list(negative, scores.1))
     }
 
-    /// Its text encoders; the refiner has the second alone.
-    pub(crate) fn encoders(&self) -> (Option<&ClipEncoder>, &ClipEncoder) {
-        (
-            self.first.as_ref().map(|side| &side.clip),
-            &self.second.clip,
-        )
+    fn clip_of<'a>(&self, side: &'a Side) -> Result<&'a ClipEncoder> {
+        (side.clip).get_adapted(side.component, &self.stage.adapted, &mut |_| {})
+    }
+
+    /// Its text encoders, read if they are not in memory; the refiner has the second alone.
+    pub(crate) fn encoders(&self) -> Result<(Option<&ClipEncoder>, &ClipEncoder)> {
+        let first = self.first.as_ref().map(|side| self.clip_of(side));
+        Ok((first.transpose()?, self.clip_of(&self.second)?))
     }
 }
 

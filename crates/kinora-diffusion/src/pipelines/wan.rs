@@ -26,7 +26,10 @@ use self::{
     experts::Experts,
     run::Row,
 };
-use super::{Checkpoint, JobTimings, RunLimits, RunWatch, checkpoint::Identity, picture};
+use super::{
+    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, TextCache, checkpoint::Identity,
+    on_demand::OnDemand, picture, text_cache::KeptTexts,
+};
 use crate::{
     Error, Result,
     adapters::{AdaptableNetwork, Adapted, Adaptive},
@@ -35,6 +38,7 @@ use crate::{
     noise::Generator,
     previews::LatentPreview,
     samplers::{Config, Options, Program, Run},
+    step_cache::{self, Anchors},
     text::{Tokenizer, Umt5Encoder, clean_prompt},
     vae::WanVae,
     vision::ClipVision,
@@ -46,14 +50,16 @@ const MAX_SIDE: u32 = 8192;
 const MAX_FRAMES: u32 = 4097;
 const MAX_TEXT_TOKENS: usize = 4096;
 
-/// A Wan model. Of two denoisers one is in memory at a time, unless there is room for both.
+/// A Wan model. Of two denoisers one is in memory at a time, unless there is room for both; encoders
+/// of texts and given frames are when they were needed.
 pub struct WanPipeline {
     parts: WanParts,
     device: Device,
     dtype: DType,
     tokenizer: Tokenizer,
-    text: Umt5Encoder,
-    vision: Option<ClipVision>,
+    text: OnDemand<Umt5Encoder>,
+    vision: Option<OnDemand<ClipVision>>,
+    texts: Option<Arc<TextCache>>,
     vae: WanVae,
     experts: Experts,
     scheduler: Config,
@@ -85,8 +91,9 @@ impl Adaptive for WanPipeline {
 }
 
 impl WanPipeline {
-    /// Reads the weights of everything but a second denoiser, which is read when its steps come.
-    /// `on_load` is told the share that is done, 0 to 1.
+    /// Reads the weights of VAE and denoiser; a second denoiser is read when its steps come, encoders
+    /// of texts and given frames when something is to be encoded. `on_load` is told the share that is
+    /// done, 0 to 1.
     pub fn open(
         layout: &WanLayout,
         device: &Device,
@@ -94,26 +101,38 @@ impl WanPipeline {
         on_load: &mut dyn FnMut(f32),
     ) -> Result<Self> {
         let parts = layout.parts.clone();
-        let total = layout
-            .total_bytes()
-            .saturating_sub(layout.bytes_of(WanComponent::Transformer2))
-            .max(1) as f32;
-        let share = |component| layout.bytes_of(component) as f32 / total;
+        let read = [WanComponent::Vae, WanComponent::Transformer];
+        let total: u64 = read
+            .map(|component| layout.bytes_of(component))
+            .iter()
+            .sum();
+        let share = |component| layout.bytes_of(component) as f32 / total.max(1) as f32;
         let weights = |component| -> Result<Weights> {
             Ok(Weights::new(layout.open(component)?, device, dtype))
         };
-        let mut done = 0.0;
-        let text = Umt5Encoder::load(&weights(WanComponent::TextEncoder)?, &parts.text)?;
-        done += share(WanComponent::TextEncoder);
-        on_load(done);
+        let config = parts.text.clone();
+        let text = OnDemand::new(
+            "UMT5",
+            layout.open(WanComponent::TextEncoder)?,
+            (device, dtype),
+            &parts.text,
+            move |weights, _| Umt5Encoder::load(weights, &config),
+        );
         let vision = parts
             .vision
-            .as_ref()
-            .map(|vision| ClipVision::load(&weights(WanComponent::ImageEncoder)?, vision))
+            .clone()
+            .map(|vision| {
+                Ok::<_, Error>(OnDemand::new(
+                    "CLIP vision",
+                    layout.open(WanComponent::ImageEncoder)?,
+                    (device, dtype),
+                    &parts.vision,
+                    move |weights, _| ClipVision::load(weights, &vision),
+                ))
+            })
             .transpose()?;
-        done += share(WanComponent::ImageEncoder);
         let vae = WanVae::load(&weights(WanComponent::Vae)?, &parts.vae, &parts.stats)?;
-        done += share(WanComponent::Vae);
+        let done = share(WanComponent::Vae);
         on_load(done);
         let mut experts = Experts::new(layout.clone(), device, dtype);
         let rest = share(WanComponent::Transformer);
@@ -145,6 +164,7 @@ impl WanPipeline {
             tokenizer,
             text,
             vision,
+            texts: None,
             vae,
             weight_bytes: others.saturating_add(experts.largest_bytes()),
             experts,
@@ -157,7 +177,13 @@ impl WanPipeline {
         })
     }
 
-    /// Bytes that the weights occupy, with one denoiser in memory and what adapters add.
+    /// Keeps what is encoded, and looks there before anything is.
+    pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
+        self.texts = Some(cache);
+    }
+
+    /// Bytes that the weights occupy, with one denoiser in memory, every encoder, and what adapters
+    /// add.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
             .saturating_add(self.experts.adapted.added_bytes())
@@ -256,6 +282,7 @@ impl WanPipeline {
                 params.text_tokens
             ));
         }
+        step_cache::check(params.step_cache)?;
         let numbers = [Some(params.guidance), params.guidance_2];
         if numbers
             .into_iter()
@@ -304,7 +331,14 @@ impl WanPipeline {
             params.frames,
             self.dtype.size_in_bytes() as u64,
         );
-        let needed = estimate.activations.max(estimate.decode);
+        let kept = step_cache::kept_bytes(
+            params.step_cache,
+            1 + u64::from(params.is_guided()),
+            self.token_grid(params).iter().product::<usize>() as u64,
+            self.parts.transformer.hidden() as u64,
+            self.dtype.size_in_bytes() as u64,
+        );
+        let needed = (estimate.activations.saturating_add(kept)).max(estimate.decode);
         if needed > limits.memory {
             return Err(Error::OutOfMemory {
                 needed,
@@ -316,13 +350,14 @@ impl WanPipeline {
 
     // ---- encode -------------------------------------------------------------------------------
 
-    /// Every distinct text of the jobs, encoded once.
+    /// Every distinct text of the jobs, encoded once if it was not kept.
     fn encode(
         &self,
         jobs: &[VideoParams],
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<HashMap<(String, usize), WanText>> {
+        let kept = self.kept_texts()?;
         let mut texts = HashMap::new();
         for (job, params) in jobs.iter().enumerate() {
             if watch.is_cancelled(job) {
@@ -331,12 +366,31 @@ impl WanPipeline {
             let start = Instant::now();
             let negative = params.is_guided().then_some(&params.negative_prompt);
             let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
+            let length = params.text_tokens;
+            let mut is_missing = false;
+            for text in &wanted {
+                if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
+                    match (kept.as_ref()).and_then(|kept| kept.find(text, &[length], ["tokens"])) {
+                        Some([tokens]) => {
+                            entry.insert(with_padding(tokens, length)?);
+                        }
+                        None => is_missing = true,
+                    }
+                }
+            }
+            if is_missing && !self.text.is_read() {
+                watch.stage(job, Stage::Loading, 0, 100);
+                self.text.get(&mut |_| {})?;
+                watch.stage(job, Stage::Loading, 100, 100);
+            }
             let count = wanted.len() as u32;
             for (i, text) in (0u32..).zip(wanted) {
                 watch.stage(job, Stage::Encoding, i, count);
-                let key = (text.clone(), params.text_tokens);
-                if let Entry::Vacant(entry) = texts.entry(key) {
-                    entry.insert(self.encode_text(text, params.text_tokens)?);
+                if let Entry::Vacant(entry) = texts.entry((text.clone(), length)) {
+                    let encoded = entry.insert(self.encode_text(text, length)?);
+                    if let Some(kept) = &kept {
+                        kept.keep(text, &[length], &[("tokens", &encoded.tokens)]);
+                    }
                 }
             }
             watch.stage(job, Stage::Encoding, count, count);
@@ -345,16 +399,24 @@ impl WanPipeline {
         Ok(texts)
     }
 
+    /// The texts that were kept of this model.
+    fn kept_texts(&self) -> Result<Option<KeptTexts<'_>>> {
+        let Some(cache) = &self.texts else {
+            return Ok(None);
+        };
+        let mut texts = cache.of("Wan", &self.device, self.dtype);
+        self.text.sign(&mut texts)?;
+        texts.add(self.tokenizer.digest()?.as_bytes());
+        Ok(Some(texts))
+    }
+
     /// One text. Padding would not be attended to and is replaced by zeros: it is only counted.
     pub(crate) fn encode_text(&self, text: &str, text_tokens: usize) -> Result<WanText> {
         let ids = self
             .tokenizer
             .encode_within(&clean_prompt(text), text_tokens)?;
-        let padding = text_tokens.saturating_sub(ids.len());
-        Ok(WanText {
-            tokens: self.text.forward(&[ids], None)?,
-            padding,
-        })
+        let encoder = self.text.get(&mut |_| {})?;
+        with_padding(encoder.forward(&[ids], None)?, text_tokens)
     }
 
     // ---- prepare ------------------------------------------------------------------------------
@@ -400,6 +462,7 @@ impl WanPipeline {
                 first_low,
                 run: Run::start(program, &latents, false)?,
                 identity: String::new(),
+                anchors: Anchors::default(),
             };
             row.identity = self.identify(&row)?;
             if let Some(checkpoint) = watch.resume(job) {
@@ -437,16 +500,42 @@ impl WanPipeline {
 
     /// Given frames as CLIP sees them, (pictures, rows, width).
     pub(crate) fn embed_images(&self, params: &VideoParams) -> Result<Option<Tensor>> {
-        let Some(vision) = &self.vision else {
+        let Some(encoder) = &self.vision else {
             return Ok(None);
         };
-        let frames = [&params.first_frame, &params.last_frame];
-        let pixels = frames
+        let frames: Vec<&RgbImage> = [&params.first_frame, &params.last_frame]
             .into_iter()
             .flatten()
+            .collect();
+        let kept = match &self.texts {
+            Some(cache) => {
+                let mut kept = cache.of("Wan, given frames", &self.device, self.dtype);
+                encoder.sign(&mut kept)?;
+                Some(kept)
+            }
+            None => None,
+        };
+        let pixels: Vec<&[u8]> = frames.iter().map(|frame| frame.rgb.as_slice()).collect();
+        let pixels = pixels.concat();
+        let numbers: Vec<usize> = frames
+            .iter()
+            .flat_map(|frame| [frame.width as usize, frame.height as usize])
+            .collect();
+        if let Some(kept) = &kept
+            && let Some([rows]) = kept.find(&pixels, &numbers, ["rows"])
+        {
+            return Ok(Some(rows));
+        }
+        let vision = encoder.get(&mut |_| {})?;
+        let prepared = frames
+            .into_iter()
             .map(|image| vision.prepare(image))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Some(vision.forward(&Tensor::cat(&pixels, 0)?)?))
+        let rows = vision.forward(&Tensor::cat(&prepared, 0)?)?;
+        if let Some(kept) = &kept {
+            kept.keep(&pixels, &numbers, &[("rows", &rows)]);
+        }
+        Ok(Some(rows))
     }
 
     /// The steps of a run.
@@ -536,6 +625,9 @@ impl WanPipeline {
         let guidance = [false, true].map(|is_low| params.active_guidance(is_low));
         let sizes = (params.width, params.height, params.frames, row.first_low);
         identity.add(format!("{sizes:?} {guidance:?} {:?}", params.sampler).as_bytes());
+        if params.step_cache > 0.0 {
+            identity.add(format!("step cache {:?}", params.step_cache).as_bytes());
+        }
         let program = row.run.program();
         identity.add_f32s(&program.sigmas);
         let times: Vec<f32> = program
@@ -581,6 +673,8 @@ impl WanPipeline {
             &checkpoint.state,
             &self.device,
         )?;
+        let (shape, done) = (&checkpoint.state.shape, row.run.done());
+        row.anchors = Anchors::restore(&checkpoint.anchors, shape, done, &self.device)?;
         Ok(())
     }
 
@@ -644,15 +738,22 @@ impl WanPipeline {
         &self.vae
     }
 
-    /// Its text encoder and tokenizer.
-    pub(crate) fn text(&self) -> (&Umt5Encoder, &Tokenizer) {
-        (&self.text, &self.tokenizer)
+    /// Its text encoder, read if it is not in memory, and tokenizer.
+    pub(crate) fn text(&self) -> Result<(&Umt5Encoder, &Tokenizer)> {
+        Ok((self.text.get(&mut |_| {})?, &self.tokenizer))
     }
 
-    /// Its picture encoder.
-    pub(crate) fn vision(&self) -> Option<&ClipVision> {
-        self.vision.as_ref()
+    /// Its picture encoder, read if it is not in memory.
+    pub(crate) fn vision(&self) -> Result<Option<&ClipVision>> {
+        let vision = self.vision.as_ref();
+        vision.map(|vision| vision.get(&mut |_| {})).transpose()
     }
+}
+
+/// A text's real tokens, (1, tokens, width), brought to a length.
+fn with_padding(tokens: Tensor, length: usize) -> Result<WanText> {
+    let padding = length.saturating_sub(tokens.dim(1)?);
+    Ok(WanText { tokens, padding })
 }
 
 fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {

@@ -6,14 +6,17 @@
 
 use std::{
     collections::HashMap,
+    fs,
     io::Read,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use flate2::read::GzDecoder;
 use kinora_weights::read_file_bounded;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use tokenizers::{
     AddedToken, NormalizerWrapper, PreTokenizerWrapper, Tokenizer as Inner,
     models::{
@@ -59,6 +62,8 @@ pub struct Tokenizer {
     pad: u32,
     end: u32,
     max_length: Option<usize>,
+    /// Computed when it is asked for.
+    digest: OnceLock<String>,
 }
 
 impl Tokenizer {
@@ -143,7 +148,40 @@ impl Tokenizer {
             pad,
             end,
             max_length: settings.max_length(),
+            digest: OnceLock::new(),
         })
+    }
+
+    /// What tells it apart from others, for the names of kept texts: the SHA-256 of every file of its
+    /// folder, in hex, with its ends. One that comes with the program, or from the file of its text
+    /// encoder, has no folder.
+    pub fn digest(&self) -> Result<&str> {
+        if let Some(digest) = self.digest.get() {
+            return Ok(digest);
+        }
+        let mut hasher = Sha256::new();
+        for id in [self.pad, self.end] {
+            hasher.update(id.to_le_bytes());
+        }
+        if self.path.is_dir() {
+            let entries = fs::read_dir(&self.path).map_err(Error::io(&self.path))?;
+            let mut files = entries
+                .map(|entry| Ok(entry?.path()))
+                .collect::<std::io::Result<Vec<_>>>()
+                .map_err(Error::io(&self.path))?;
+            files.retain(|path| path.is_file());
+            files.sort();
+            for path in files {
+                let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+                let bytes = read_file_bounded(&path, MAX_FILE_BYTES)?;
+                for part in [name, &bytes] {
+                    hasher.update((part.len() as u64).to_le_bytes());
+                    hasher.update(part);
+                }
+            }
+        }
+        let digest = format!("{:x}", hasher.finalize());
+        Ok(self.digest.get_or_init(|| digest))
     }
 
     /// The length that the configuration names, if it does.

@@ -270,6 +270,7 @@ pub fn plan(model: &str, root: &Path) -> Plan {
         steps: 3,
         guidance: None,
         true_cfg: None,
+        step_cache: None,
         seed: Seed(1),
         rng: Rng::Cpu,
         text_tokens: 64,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use kinora_core::{
-    Code, Fix, Stage,
+    Code, Fix, Plan, Stage,
     engine::{Command, Device, Report},
 };
 use process::{Engine, PLENTY, artifact, copy_model, failure, next_attempt, plan, starter, work};
@@ -119,8 +119,20 @@ fn a_cancelled_job_stops_at_its_next_step_and_keeps_its_latents() {
 
 #[test]
 fn a_killed_job_resumes_with_the_bytes_of_an_unbroken_run() {
+    check_killing(None);
+}
+
+#[test]
+fn a_killed_job_that_reuses_steps_resumes_with_the_bytes_of_an_unbroken_run() {
+    check_killing(Some(0.15));
+}
+
+fn check_killing(step_cache: Option<f32>) {
     let folder = tempfile::tempdir().unwrap();
-    let plan = plan(&starter(), PROMPT, 60);
+    let plan = Plan {
+        step_cache,
+        ..plan(&starter(), PROMPT, 60)
+    };
     let unbroken = work(folder.path(), plan.clone());
     let reports = Engine::start(&[]).run(std::slice::from_ref(&unbroken), PLENTY);
     assert_eq!(
@@ -471,6 +483,60 @@ fn hashes_are_remembered_in_a_file() {
         assert!(known.get(&path).is_some(), "{}", path.display());
         assert_eq!(known.hash(&path).unwrap().len(), 64);
     }
+}
+
+#[test]
+fn a_prompt_that_was_encoded_before_reads_no_text_encoder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (texts, hashes) = (folder.path().join("texts"), folder.path().join("hashes"));
+    let run = |seed: u64, with_cache: bool| {
+        let log = folder.path().join("log");
+        let mut program = Program::new(env!("CARGO_BIN_EXE_kinora-engine"));
+        program.args(["serve", "--device", "cpu"]);
+        if with_cache {
+            program.arg("--text-cache").arg(&texts);
+            program.arg("--hash-cache").arg(&hashes);
+        }
+        program.stderr(fs::File::create(&log).unwrap());
+        let mut engine = Engine::start_program(program);
+        let mut plan = plan(&starter(), PROMPT, 2);
+        plan.seed.0 = seed;
+        let job = work(folder.path(), plan);
+        artifact(&engine.run(std::slice::from_ref(&job), PLENTY), &job);
+        engine.hang_up();
+        engine.wait();
+        let lines = fs::read_to_string(log).unwrap();
+        let is_read = lines.contains("reading encoder=");
+        (is_read, fs::read(&job.staging).unwrap())
+    };
+    let kept = || -> Vec<_> {
+        let entries = fs::read_dir(&texts).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert!(run(1, true).0);
+    let names = kept();
+    assert!(!names.is_empty());
+    let (is_read, with) = run(2, true);
+    assert!(!is_read);
+    let (is_read, without) = run(2, false);
+    assert!(is_read);
+    assert!(with == without);
+    // By now what the files hold is known, whatever was known at first.
+    let (is_read, again) = run(2, true);
+    assert!(!is_read && again == with);
+    assert_eq!(kept().len(), names.len());
+
+    // A file that is damaged is computed anew.
+    for name in kept() {
+        let path = texts.join(name);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+    }
+    let (is_read, again) = run(2, true);
+    assert!(is_read && again == with);
+    assert!(!run(2, true).0);
 }
 
 #[test]

@@ -189,6 +189,7 @@ pub fn plan(root: &Path, prompt: &str, steps: u32) -> Plan {
         steps,
         guidance: None,
         true_cfg: None,
+        step_cache: None,
         seed: Seed(7),
         rng: Rng::Cpu,
         text_tokens: 64,

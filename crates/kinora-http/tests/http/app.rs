@@ -118,6 +118,7 @@ fn one_model() -> OneModel {
             },
             guidance: None,
             true_cfg: None,
+            step_cache: None,
             copies: IntRange {
                 min: 1,
                 max: 16,

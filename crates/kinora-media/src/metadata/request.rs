@@ -23,6 +23,7 @@ impl Metadata {
                 steps: Some(plan.steps),
                 guidance: plan.guidance,
                 true_cfg: plan.true_cfg,
+                step_cache: plan.step_cache,
                 seed: Some(plan.seed),
                 rng: Some(plan.rng),
                 sampler: Some(plan.sampler),

@@ -47,6 +47,7 @@ pub fn recipe(prompt: &str) -> Recipe {
             steps: 4,
             guidance: Some(3.5),
             true_cfg: None,
+            step_cache: None,
             seed: Seed(u64::MAX),
             rng: Rng::Cpu,
             text_tokens: 256,

@@ -40,6 +40,7 @@ fn plan(model: &str, prompt: &str) -> Plan {
         steps: 4,
         guidance: None,
         true_cfg: None,
+        step_cache: None,
         seed: Seed(7),
         rng: Rng::Cpu,
         text_tokens: 64,

@@ -242,6 +242,11 @@ export interface Capabilities {
   schedules: Schedule[];
   /** Picture sizes. */
   size: SizeRule;
+  /**
+   * How far steps may differ for most of an earlier one to be reused; 0: none is. None: that cannot
+   * be chosen.
+   */
+  step_cache?: FloatRange | null;
   /** Denoising steps. */
   steps: IntRange;
   /** How much of a run that starts from a picture is taken. None: that cannot be chosen. */
@@ -272,7 +277,7 @@ export interface CleanupInput {
 
 /** What was deleted, or would be. */
 export interface CleanupReport {
-  /** Thumbnails and contact sheets. */
+  /** Thumbnails, contact sheets and encoded prompts. */
   caches: DiskUsage;
   /** Whether nothing was deleted because only the answer was wanted. */
   dry_run: boolean;
@@ -289,7 +294,7 @@ export interface CleanupReport {
 
 /** What takes how much. */
 export interface CleanupStatus {
-  /** Thumbnails and contact sheets, made again when needed. */
+  /** Thumbnails, contact sheets and encoded prompts, made again when needed. */
   caches: DiskUsage;
   /** The database. */
   database: DiskUsage;
@@ -1192,6 +1197,11 @@ export interface Plan {
   size: Size;
   /** What it starts from besides words. */
   source?: PlannedSource | null;
+  /**
+   * How far a step's first block may differ from that of the last full step for the rest of it to
+   * be reused, as a share. None: every step is computed in full.
+   */
+  step_cache?: number | null;
   /** Denoising steps. */
   steps: number;
   /**
@@ -1243,6 +1253,11 @@ export interface PlanInput {
   size: Size;
   /** What it starts from besides words. */
   source?: PlannedSource | null;
+  /**
+   * How far a step's first block may differ from that of the last full step for the rest of it to
+   * be reused, as a share. None: every step is computed in full.
+   */
+  step_cache?: number | null;
   /** Denoising steps. */
   steps: number;
   /**
@@ -1630,6 +1645,11 @@ export interface Request {
   seed: Seed | null;
   /** Session that the results belong to. */
   session: SessionId | null;
+  /**
+   * Reuses most of an earlier step where the first block differs from it by no more than this
+   * share: faster, and a little different. 0 and None: every step is computed in full.
+   */
+  step_cache: number | null;
   /** Denoising steps. */
   steps: number | null;
   /** How much of the run is taken, above 0 up to 1: at 1 little is left of the picture. */
@@ -1690,6 +1710,11 @@ export interface RequestInput {
   seed?: Seed | null;
   /** Session that the results belong to. */
   session?: SessionId | null;
+  /**
+   * Reuses most of an earlier step where the first block differs from it by no more than this
+   * share: faster, and a little different. 0 and None: every step is computed in full.
+   */
+  step_cache?: number | null;
   /** Denoising steps. */
   steps?: number | null;
   /** How much of the run is taken, above 0 up to 1: at 1 little is left of the picture. */

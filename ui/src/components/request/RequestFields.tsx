@@ -200,7 +200,7 @@ export function AdvancedFields({
   onChange,
   ...about
 }: RequestFieldsProps) {
-  const { samplers, schedules } = model.capabilities;
+  const { samplers, schedules, step_cache } = model.capabilities;
   const formats = makesClip(model.capabilities, draft) ? clipFormats : pictureFormats;
   // A format that was chosen for the other kind of result is not sent, and not shown.
   const format = formats.some(({ value }) => value === draft.format) ? draft.format : null;
@@ -245,6 +245,19 @@ export function AdvancedFields({
           )}
         </Field>
       </div>
+      {step_cache && (
+        <SliderField
+          label="Step reuse"
+          value={draft.step_cache}
+          fallback={step_cache.default}
+          min={step_cache.min}
+          max={step_cache.max}
+          step={0.01}
+          hint="Above 0, steps that hardly differ reuse an earlier one: 0.05 changes little, 0.2 saves much."
+          onValue={(value) => onChange({ step_cache: value })}
+          {...messagesOf(about, 'step_cache')}
+        />
+      )}
       <Field
         label="File name"
         hint="{date} {time} {seed} {prompt(50)} {model} {width} {height} {copy}; / makes folders"

@@ -58,6 +58,13 @@ describe('what a model can do', () => {
     expect(fitDraft({ ...draft, image: null }, of('wan-5b')).video.end_image).toBeNull();
   });
 
+  it('reuses steps where the model can', () => {
+    const draft = { ...emptyDraft, prompt: 'x', step_cache: 0.1 };
+    const can = { ...of('starter'), step_cache: { min: 0, max: 0.5, default: 0 } };
+    expect(fitDraft(draft, can).step_cache).toBe(0.1);
+    expect(fitDraft(draft, { ...can, step_cache: null }).step_cache).toBeNull();
+  });
+
   it('keeps the expert of a LoRA only where a model has two networks', () => {
     const draft = { ...emptyDraft, loras: [{ name: 'ink', weight: 1, expert: 'high' as const }] };
     const capable = (experts: boolean): Capabilities => {

@@ -71,6 +71,7 @@ export function fitDraft(draft: Draft, capabilities: Capabilities): Draft {
   return {
     ...fitted,
     strength: hasStrength(capabilities, fitted) ? draft.strength : null,
+    step_cache: capabilities.step_cache ? draft.step_cache : null,
     loras: capabilities.loras ? fitLoras(draft.loras, capabilities) : [],
     format: isFormatOfKind ? draft.format : null,
     video: rule

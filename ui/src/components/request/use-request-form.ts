@@ -26,6 +26,7 @@ const PLACED = new Set([
   'steps',
   'guidance',
   'true_cfg',
+  'step_cache',
   'copies',
   'seed',
   'rng',

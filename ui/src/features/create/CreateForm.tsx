@@ -72,7 +72,15 @@ export function CreateForm() {
     defaultTemplate: form.settings?.output_template ?? '',
     onChange: change,
   };
-  const advanced = ['sampler', 'schedule', 'rng', 'format', 'output_name', 'video.shift'];
+  const advanced = [
+    'sampler',
+    'schedule',
+    'rng',
+    'step_cache',
+    'format',
+    'output_name',
+    'video.shift',
+  ];
   const isClip = model !== undefined && makesClip(model.capabilities, draft);
 
   return (

@@ -214,6 +214,7 @@ function Detail({ job }: { job: Job }) {
           <Fact label="Steps">{plan.steps}</Fact>
           {plan.guidance !== null && <Fact label="Guidance">{plan.guidance}</Fact>}
           {plan.true_cfg !== null && <Fact label="Negative guidance">{plan.true_cfg}</Fact>}
+          {plan.step_cache != null && <Fact label="Step reuse">{plan.step_cache}</Fact>}
           <Fact label="Seed">{plan.seed}</Fact>
           {job.line !== null && <Fact label="Line of the list">{job.line}</Fact>}
           <Fact label="File">{`${plan.output.stem}.${plan.output.format}`}</Fact>

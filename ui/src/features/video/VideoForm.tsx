@@ -129,7 +129,15 @@ export function VideoForm() {
     defaultTemplate: form.settings?.output_template ?? '',
     onChange: change,
   };
-  const advanced = ['sampler', 'schedule', 'rng', 'format', 'output_name', 'video.shift'];
+  const advanced = [
+    'sampler',
+    'schedule',
+    'rng',
+    'step_cache',
+    'format',
+    'output_name',
+    'video.shift',
+  ];
   const isAsked = !form.isEmpty && outline && !form.problems.length;
 
   return (

@@ -157,6 +157,7 @@ export function Facts({ asset }: { asset: Asset }) {
           <Fact label="Steps">{plan.steps}</Fact>
           {plan.guidance !== null && <Fact label="Guidance">{plan.guidance}</Fact>}
           {plan.true_cfg !== null && <Fact label="Negative guidance">{plan.true_cfg}</Fact>}
+          {plan.step_cache != null && <Fact label="Step reuse">{plan.step_cache}</Fact>}
           <Fact label="Sampler">
             {titleCase(plan.sampler)} · {titleCase(plan.schedule)}
           </Fact>

@@ -43,7 +43,13 @@ fn answer(pipeline: &FluxPipeline) -> [Tensor; 2] {
     let rows = case.ids("text_encoder.call0.in.input_ids", 77);
     [
         velocity.unwrap(),
-        pipeline.clip.forward(&rows).unwrap().pooled,
+        pipeline
+            .encoders()
+            .unwrap()
+            .0
+            .forward(&rows)
+            .unwrap()
+            .pooled,
     ]
 }
 

@@ -3,7 +3,11 @@
 use candle_core::Tensor;
 
 use super::{ImageParams, pictures::Given};
-use crate::{Result, samplers::Run};
+use crate::{
+    Result,
+    samplers::Run,
+    step_cache::{Anchors, StepCache},
+};
 
 /// An encoded text.
 #[derive(Clone, Debug)]
@@ -46,6 +50,8 @@ pub(super) struct Row<'a> {
     pub given: Given,
     /// Of its checkpoints.
     pub identity: String,
+    /// The steps that later ones reuse.
+    pub anchors: Anchors,
 }
 
 impl Row<'_> {
@@ -59,6 +65,7 @@ impl Row<'_> {
         (a.width, a.height, a.text_tokens) == (b.width, b.height, b.text_tokens)
             && self.run.done() == other.run.done()
             && self.run.program() == other.run.program()
+            && a.flux.step_cache == b.flux.step_cache
             && self.negative.is_some() == other.negative.is_some()
             && grid(self) == grid(other)
     }
@@ -75,6 +82,9 @@ pub(super) struct Batch<'a> {
     pub channels: Option<Tensor>,
     /// Further tokens, (rows, tokens, channels).
     pub context: Option<Tensor>,
+    /// What the network remembers of earlier steps, with the prompt and without it; empty where no
+    /// step is reused.
+    pub caches: Vec<StepCache>,
 }
 
 /// Cuts rows into batches of one shape, at most as large as `size` says, in the order of the jobs.
@@ -118,6 +128,7 @@ impl<'a> Batch<'a> {
             context: cat(context.map(|context| &context.tokens).collect())?,
             positive: Conditioning::join(rows.iter().map(|row| &row.positive))?,
             negative,
+            caches: Vec::new(),
             rows,
         })
     }
@@ -133,6 +144,7 @@ impl<'a> Batch<'a> {
             .filter(|(_, kept)| **kept)
             .map(|(i, _)| i)
             .collect();
+        self.caches.iter_mut().for_each(|cache| cache.keep(&kept));
         let mut kept = kept.into_iter();
         self.rows.retain(|_| kept.next().unwrap_or(false));
         if self.rows.is_empty() {

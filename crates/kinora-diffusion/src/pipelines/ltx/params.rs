@@ -29,6 +29,9 @@ pub struct LtxParams {
     pub guidance_rescale: f32,
     /// Step rule and spacing; None: the model's own.
     pub sampler: Option<(Sampler, Schedule)>,
+    /// Steps reuse most of an earlier one while their first block differs by no more than this share,
+    /// see [`step_cache`](crate::step_cache). 0: none does.
+    pub step_cache: f32,
     /// How far the times are shifted towards noise; None: as the model says.
     pub shift: Option<f64>,
     /// How much noise a decoder that can be told so is told to be left, 0 to 1.

@@ -7,13 +7,14 @@ use kinora_core::Stage;
 
 use super::{LtxParams, LtxPipeline, milliseconds};
 use crate::{
-    Result,
+    Error, Result,
     denoisers::{LtxContext, LtxDenoiser, LtxInput, LtxTime},
     guidance::{guide, rescale},
     layers::Rope,
     noise::Generator,
     pipelines::{Checkpoint, JobTimings, RunLimits, RunWatch, packing::to_frames},
     samplers::Run,
+    step_cache::{Anchor, Anchors, PassCaches, StepCache},
 };
 
 /// Tokens up to which both texts of a guided step go through the network together: more fill every
@@ -37,6 +38,8 @@ pub(super) struct Row<'a> {
     pub run: Run,
     /// Of its checkpoints.
     pub identity: String,
+    /// The steps that later ones reuse.
+    pub anchors: Anchors,
 }
 
 impl Row<'_> {
@@ -92,6 +95,16 @@ impl Guidance {
         })
     }
 
+    /// Empty caches for its calls, where steps are reused.
+    fn caches(&self, threshold: f32) -> Option<PassCaches> {
+        let (passes, is_together) = match self {
+            Self::None(_) => (1, false),
+            Self::Together(..) => (2, true),
+            Self::InTurn(..) => (2, false),
+        };
+        PassCaches::new(threshold, passes, is_together)
+    }
+
     /// The velocity, guided, in f32.
     fn predict(
         &self,
@@ -99,29 +112,35 @@ impl Guidance {
         latents: &Tensor,
         (time, rope): (&LtxTime, &Rope),
         share: f32,
+        mut caches: Option<&mut PassCaches>,
     ) -> Result<Tensor> {
-        let call = |latents: &Tensor, context: &LtxContext| -> Result<Tensor> {
+        let call = |latents: &Tensor, context: &LtxContext, cache: Option<&mut StepCache>| {
             let input = LtxInput {
                 latents,
                 context,
                 time,
                 rope,
             };
-            Ok(denoiser.forward(&input)?.to_dtype(DType::F32)?)
+            let velocity = denoiser.forward_reusing(&input, cache)?;
+            Ok::<_, Error>(velocity.to_dtype(DType::F32)?)
+        };
+        let mut call = |pass: usize, latents: &Tensor, context: &LtxContext| -> Result<Tensor> {
+            let cache = caches.as_deref_mut().and_then(|caches| caches.of(pass));
+            call(latents, context, cache)
         };
         let guided = |positive: Tensor, negative: Tensor, scale: f32| {
             rescale(&guide(&positive, &negative, scale)?, &positive, share)
         };
         match self {
-            Self::None(context) => call(latents, context),
+            Self::None(context) => call(0, latents, context),
             Self::Together(context, scale) => {
-                let both = call(&Tensor::cat(&[latents, latents], 0)?, context)?;
+                let both = call(0, &Tensor::cat(&[latents, latents], 0)?, context)?;
                 let row = |i| both.narrow(0, i, 1)?.contiguous();
                 guided(row(0)?, row(1)?, *scale)
             }
             Self::InTurn(positive, negative, scale) => {
-                let positive = call(latents, positive)?;
-                guided(positive, call(latents, negative)?, *scale)
+                let positive = call(0, latents, positive)?;
+                guided(positive, call(1, latents, negative)?, *scale)
             }
         }
     }
@@ -156,15 +175,47 @@ impl LtxPipeline {
                 self.denoiser.embed_time(&times, &self.device)
             })
             .collect::<Result<Vec<_>>>()?;
+        let share = row.params.guidance_rescale;
+        let mut caches = guidance.caches(row.params.step_cache);
+        if let Some(caches) = &mut caches {
+            // The steps that an earlier attempt remembered are computed again.
+            for call in row.anchors.calls() {
+                let Some(anchor) = row.anchors.at(call) else {
+                    continue;
+                };
+                let timestep = row.run.program().calls[call].timestep as f32;
+                let times = row.times(timestep, grid[0]);
+                let time = self.denoiser.embed_time(&times, &self.device)?;
+                let latents = row.keep_first(&anchor.latents)?.to_dtype(self.dtype)?;
+                let mut own = guidance.caches(row.params.step_cache);
+                let at = (&time, &rope);
+                guidance.predict(&self.denoiser, &latents, at, share, own.as_mut())?;
+                if let Some(own) = &mut own {
+                    caches.take(own, |pass| row.anchors.is_at(pass, call));
+                }
+            }
+        }
         timings[job].generating_ms += milliseconds(clock);
         for time in &times {
             if watch.is_cancelled(job) {
                 return Ok(());
             }
             let clock = Instant::now();
-            let latents = row.keep_first(&row.run.input()?)?.to_dtype(self.dtype)?;
-            let share = row.params.guidance_rescale;
-            let velocity = guidance.predict(&self.denoiser, &latents, (time, &rope), share)?;
+            let input = row.run.input()?;
+            let latents = row.keep_first(&input)?.to_dtype(self.dtype)?;
+            let at = (time, &rope);
+            let velocity =
+                guidance.predict(&self.denoiser, &latents, at, share, caches.as_mut())?;
+            if let Some(caches) = &caches {
+                let call = row.run.done();
+                row.anchors.note(
+                    caches,
+                    &Anchor {
+                        call,
+                        latents: input,
+                    },
+                );
+            }
             let noise = row.run.draw(std::slice::from_mut(&mut row.generator))?;
             // Where the flow would end if it went on straight.
             let ahead = match watch.wants_preview(job) {
@@ -185,6 +236,7 @@ impl LtxPipeline {
                     step: done,
                     state: row.run.state(0)?,
                     noise: row.generator.save(),
+                    anchors: row.anchors.store()?,
                     identity: row.identity.clone(),
                 };
                 watch.checkpoint(job, &checkpoint)?;

@@ -176,6 +176,7 @@ impl Ltx2Pipeline {
                     step: done,
                     state: row.run.state(0)?,
                     noise: row.generator.save(),
+                    anchors: Vec::new(),
                     identity: row.identity.clone(),
                 };
                 watch.checkpoint(job, &checkpoint)?;

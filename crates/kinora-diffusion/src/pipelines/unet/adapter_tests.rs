@@ -67,7 +67,7 @@ impl Tiny {
         let mut parts = Vec::new();
         let described = match &self.pipeline {
             Pipeline::Sdxl(pipeline) => {
-                let (first, second) = pipeline.encoders();
+                let (first, second) = pipeline.encoders().unwrap();
                 let text = first.unwrap().forward(&ids("text_encoder")).unwrap();
                 parts.push(("text", text.penultimate));
                 let text = second.forward(&ids("text_encoder_2")).unwrap();
@@ -78,7 +78,11 @@ impl Tiny {
                 Some(unet.describe(&pooled, &sizes).unwrap())
             }
             Pipeline::Sd(pipeline) => {
-                let text = pipeline.clip().forward(&ids("text_encoder")).unwrap();
+                let text = pipeline
+                    .clip()
+                    .unwrap()
+                    .forward(&ids("text_encoder"))
+                    .unwrap();
                 parts.push(("text", text.penultimate));
                 None
             }

@@ -80,13 +80,11 @@ pub(crate) struct UnetStage {
 }
 
 impl UnetStage {
-    /// Reads denoiser and VAE. `on_load` is told the share of the whole model that is done, of which
-    /// `done` was before.
+    /// Reads denoiser and VAE. `on_load` is told the share that is done, 0 to 1.
     pub fn open(
         layout: &ModelLayout,
         parts: &SdParts,
         (device, dtype): (&Device, DType),
-        done: f32,
         on_load: &mut dyn FnMut(f32),
     ) -> Result<Self> {
         // Halves overflow in SDXL's decoder.
@@ -96,8 +94,12 @@ impl UnetStage {
         };
         let weights = Weights::new(layout.open(Component::Vae)?, device, vae_dtype);
         let vae = KlVae::load(&weights, &parts.vae)?;
-        let total = layout.total_bytes().max(1) as f32;
-        let done = done + layout.bytes_of(Component::Vae) as f32 / total;
+        let read = [Component::Vae, Component::Transformer];
+        let total: u64 = read
+            .map(|component| layout.bytes_of(component))
+            .iter()
+            .sum();
+        let done = layout.bytes_of(Component::Vae) as f32 / total.max(1) as f32;
         on_load(done);
         let weights = Weights::new(layout.open(Component::Transformer)?, device, dtype);
         let unet = UnetDenoiser::load(&weights, &parts.unet, &mut |part| {
@@ -140,6 +142,11 @@ impl UnetStage {
     /// Widths and heights of which multiples stay whole down to the lowest level.
     pub fn size_step(&self) -> u32 {
         self.size_step
+    }
+
+    /// Device, and number format of activations.
+    pub fn computes_in(&self) -> (&Device, DType) {
+        (&self.device, self.dtype)
     }
 
     /// Names and sizes of the weight files.
@@ -343,6 +350,7 @@ impl UnetStage {
                         } else {
                             Vec::new()
                         },
+                        anchors: Vec::new(),
                         identity: row.identity.clone(),
                     };
                     watch.checkpoint(row.job(), &checkpoint)?;

@@ -27,6 +27,9 @@ pub struct VideoParams {
     pub guidance_2: Option<f32>,
     /// Where the experts change, for models with two.
     pub switch: Switch,
+    /// Steps reuse most of an earlier one while their first block differs by no more than this share,
+    /// see [`step_cache`](crate::step_cache). 0: none does.
+    pub step_cache: f32,
     /// How far the times are shifted towards noise; None: as the model says.
     pub shift: Option<f64>,
     /// Step rule and spacing; None: the model's own.

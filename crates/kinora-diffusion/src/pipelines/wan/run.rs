@@ -7,12 +7,13 @@ use kinora_core::{Expert, Stage, StagePart};
 
 use super::{Condition, VideoParams, WanPipeline, condition::to_frames, milliseconds};
 use crate::{
-    Result,
+    Error, Result,
     denoisers::{WanContext, WanDenoiser, WanInput, WanText, WanTime},
     layers::Rope,
     noise::Generator,
     pipelines::{Checkpoint, JobTimings, RunLimits, RunWatch},
     samplers::Run,
+    step_cache::{Anchor, Anchors, PassCaches, StepCache},
 };
 
 /// Tokens up to which both texts of a guided step go through the network together: more fill every
@@ -38,6 +39,8 @@ pub(super) struct Row<'a> {
     pub run: Run,
     /// Of its checkpoints.
     pub identity: String,
+    /// The steps that later ones reuse.
+    pub anchors: Anchors,
 }
 
 impl Row<'_> {
@@ -83,36 +86,51 @@ impl Guidance {
         })
     }
 
+    /// Empty caches for its calls, where steps are reused.
+    fn caches(&self, threshold: f32) -> Option<PassCaches> {
+        let (passes, is_together) = match self {
+            Self::None(_) => (1, false),
+            Self::Together(..) => (2, true),
+            Self::InTurn(..) => (2, false),
+        };
+        PassCaches::new(threshold, passes, is_together)
+    }
+
     /// The velocity, guided, in f32.
     fn predict(
         &self,
         denoiser: &WanDenoiser,
         latents: &Tensor,
-        time: &WanTime,
-        rope: &Rope,
+        (time, rope): (&WanTime, &Rope),
+        mut caches: Option<&mut PassCaches>,
     ) -> Result<Tensor> {
-        let call = |latents: &Tensor, context: &WanContext| -> Result<Tensor> {
+        let call = |latents: &Tensor, context: &WanContext, cache: Option<&mut StepCache>| {
             let input = WanInput {
                 latents,
                 context,
                 time,
                 rope,
             };
-            Ok(denoiser.forward(&input)?.to_dtype(DType::F32)?)
+            let velocity = denoiser.forward_reusing(&input, cache)?;
+            Ok::<_, Error>(velocity.to_dtype(DType::F32)?)
+        };
+        let mut call = |pass: usize, latents: &Tensor, context: &WanContext| -> Result<Tensor> {
+            let cache = caches.as_deref_mut().and_then(|caches| caches.of(pass));
+            call(latents, context, cache)
         };
         let guide = |positive: Tensor, negative: Tensor, scale: f32| -> Result<Tensor> {
             Ok((&negative + ((positive - &negative)? * f64::from(scale))?)?)
         };
         match self {
-            Self::None(context) => call(latents, context),
+            Self::None(context) => call(0, latents, context),
             Self::Together(context, scale) => {
-                let both = call(&Tensor::cat(&[latents, latents], 0)?, context)?;
+                let both = call(0, &Tensor::cat(&[latents, latents], 0)?, context)?;
                 let row = |i| both.narrow(0, i, 1)?.contiguous();
                 guide(row(0)?, row(1)?, *scale)
             }
             Self::InTurn(positive, negative, scale) => {
-                let positive = call(latents, positive)?;
-                guide(positive, call(latents, negative)?, *scale)
+                let positive = call(0, latents, positive)?;
+                guide(positive, call(1, latents, negative)?, *scale)
             }
         }
     }
@@ -165,6 +183,28 @@ impl WanPipeline {
                 denoiser.embed_time(&times, &device)
             })
             .collect::<Result<Vec<_>>>()?;
+        row.anchors.forget_before(match expert {
+            Expert::High => 0,
+            Expert::Low => row.first_low,
+        });
+        let dtype = self.dtype;
+        let mut caches = guidance.caches(row.params.step_cache);
+        if let Some(caches) = &mut caches {
+            // The steps that an earlier attempt remembered are computed again.
+            for call in row.anchors.calls() {
+                let Some(anchor) = row.anchors.at(call) else {
+                    continue;
+                };
+                let timestep = row.run.program().calls[call].timestep as f32;
+                let time = denoiser.embed_time(&row.condition.times(timestep, grid[0]), &device)?;
+                let latents = row.condition.apply(&anchor.latents)?.to_dtype(dtype)?;
+                let mut own = guidance.caches(row.params.step_cache);
+                guidance.predict(denoiser, &latents, (&time, &rope), own.as_mut())?;
+                if let Some(own) = &mut own {
+                    caches.take(own, |pass| row.anchors.is_at(pass, call));
+                }
+            }
+        }
         timings[job].generating_ms += milliseconds(clock);
         for time in &times {
             if watch.is_cancelled(job) {
@@ -172,11 +212,19 @@ impl WanPipeline {
             }
             let clock = Instant::now();
             let denoiser = self.experts.get(expert, &mut |_| {})?;
-            let latents = row
-                .condition
-                .apply(&row.run.input()?)?
-                .to_dtype(self.dtype)?;
-            let velocity = guidance.predict(denoiser, &latents, time, &rope)?;
+            let input = row.run.input()?;
+            let latents = row.condition.apply(&input)?.to_dtype(dtype)?;
+            let velocity = guidance.predict(denoiser, &latents, (time, &rope), caches.as_mut())?;
+            if let Some(caches) = &caches {
+                let call = row.run.done();
+                row.anchors.note(
+                    caches,
+                    &Anchor {
+                        call,
+                        latents: input,
+                    },
+                );
+            }
             let noise = row.run.draw(std::slice::from_mut(&mut row.generator))?;
             // Where the flow would end if it went on straight.
             let ahead = match watch.wants_preview(job) {
@@ -193,6 +241,7 @@ impl WanPipeline {
                     step: done,
                     state: row.run.state(0)?,
                     noise: row.generator.save(),
+                    anchors: row.anchors.store()?,
                     identity: row.identity.clone(),
                 };
                 watch.checkpoint(job, &checkpoint)?;
