@@ -274,6 +274,8 @@ fn to_options(plan: &Plan) -> VideoOptions {
         boundary: video.boundary,
         shift: video.shift,
         sound: video.sound,
+        context_frames: video.context_frames,
+        context_overlap: video.context_overlap,
     }
 }
 

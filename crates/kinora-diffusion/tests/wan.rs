@@ -54,6 +54,7 @@ fn params(seed: u64) -> VideoParams {
         first_frame: None,
         last_frame: None,
         latents: None,
+        context: None,
     }
 }
 

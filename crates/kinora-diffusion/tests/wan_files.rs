@@ -78,6 +78,7 @@ fn make(root: &Path) -> Vec<RgbImage> {
         first_frame: None,
         last_frame: None,
         latents: None,
+        context: None,
     };
     let mut frames = Frames(Vec::new());
     pipeline

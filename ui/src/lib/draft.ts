@@ -27,6 +27,9 @@ export interface DraftVideo {
   shift: number | null;
   /** `null`: where the model makes any. */
   sound: boolean | null;
+  /** Frames of the windows that a longer clip goes through; `null`: none. */
+  context_frames: number | null;
+  context_overlap: number | null;
 }
 
 /**
@@ -69,6 +72,8 @@ export const emptyVideo: DraftVideo = {
   boundary: null,
   shift: null,
   sound: null,
+  context_frames: null,
+  context_overlap: null,
 };
 
 export const emptyDraft: Draft = {

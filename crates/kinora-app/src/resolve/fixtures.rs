@@ -1,8 +1,8 @@
 //! A catalogue for tests: models that differ in what they can do.
 
 use kinora_core::{
-    Capabilities, Family, FloatRange, IntRange, Mode, Model, ModelDefaults, ModelId, ModelSource,
-    PlannedModel, Size, SizeRule, VideoRule,
+    Capabilities, ContextRule, Family, FloatRange, IntRange, Mode, Model, ModelDefaults, ModelId,
+    ModelSource, PlannedModel, Size, SizeRule, VideoRule,
 };
 use serde_json::json;
 
@@ -145,6 +145,14 @@ pub fn models() -> Vec<Candidate> {
                 experts: true,
                 shift: None,
                 sound: false,
+                context: Some(ContextRule {
+                    frames: IntRange {
+                        min: 17,
+                        max: 121,
+                        default: 81,
+                    },
+                    longest: 1025,
+                }),
             });
         }),
         candidate("talker", |model| {
@@ -165,6 +173,7 @@ pub fn models() -> Vec<Candidate> {
                 experts: false,
                 shift: None,
                 sound: true,
+                context: None,
             });
         }),
     ]

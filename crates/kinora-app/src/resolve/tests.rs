@@ -333,6 +333,69 @@ fn table() -> Vec<(Value, Expect)> {
                    "video": {"boundary": 1.5, "low_share": 0.5}}),
             No(&[(INVALID, "video.boundary"), (INVALID, "video.boundary")]),
         ),
+        // Windows: longer clips than the network sees, by its rule.
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE,
+                   "video": {"frames": 161, "context_frames": 81, "context_overlap": 16}}),
+            Ok_(
+                json!({"video": {"frames": 161, "fps": 16, "context_frames": 81,
+                                 "context_overlap": 16, "context_windows": 3}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE,
+                   "video": {"frames": 161, "context_frames": 80}}),
+            Ok_(
+                json!({"video": {"frames": 161, "fps": 16, "context_frames": 81,
+                                 "context_overlap": 32, "context_windows": 3}}),
+                1,
+            ),
+        ),
+        // One window is enough, and an overlap of 18 is none that the model has.
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE,
+                   "video": {"frames": 49, "context_frames": 49, "context_overlap": 18}}),
+            Ok_(
+                json!({"video": {"frames": 49, "fps": 16, "context_frames": 49,
+                                 "context_overlap": 20, "context_windows": 1}}),
+                2,
+            ),
+        ),
+        // A draft keeps them for the clip in full.
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "steps": 40, "draft": true,
+                   "video": {"frames": 161, "context_frames": 81}}),
+            Ok_(
+                json!({"size": {"width": 544, "height": 368}, "steps": 10,
+                       "video": {"frames": 33, "fps": 16, "context_frames": 81,
+                                 "context_overlap": 32, "context_windows": 1},
+                       "draft": {"size": {"width": 1088, "height": 720}, "steps": 40,
+                                 "frames": 161}}),
+                1,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE,
+                   "video": {"frames": 161, "context_overlap": 16}}),
+            No(&[
+                (INVALID, "video.frames"),
+                (INVALID, "video.context_overlap"),
+            ]),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE,
+                   "video": {"frames": 1029, "context_frames": 5, "context_overlap": 90}}),
+            No(&[
+                (INVALID, "video.frames"),
+                (INVALID, "video.context_frames"),
+                (INVALID, "video.context_overlap"),
+            ]),
+        ),
+        (
+            json!({"prompt": "x", "model": "talker", "video": {"context_frames": 81}}),
+            No(&[(INVALID, "video.context_frames")]),
+        ),
         // Drafts.
         (
             json!({"prompt": "x", "model": "mover", "image": HERE, "steps": 40, "draft": true}),

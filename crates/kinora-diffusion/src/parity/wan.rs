@@ -86,6 +86,7 @@ fn read_jobs(case: &Case) -> Result<Vec<VideoParams>> {
                 first_frame: picture(&inputs.image)?,
                 last_frame: picture(&inputs.last_image)?,
                 latents: Some(noise.narrow(0, row, 1)?),
+                context: None,
             })
         })
         .collect()

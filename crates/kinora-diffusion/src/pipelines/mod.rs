@@ -32,7 +32,7 @@ pub use self::{
     },
     sd::SdPipeline,
     sdxl::SdxlPipeline,
-    wan::{Switch, VideoParams, WanPipeline},
+    wan::{Context, Switch, VideoParams, WanPipeline},
     watch::{RgbImage, RunWatch, Sound},
 };
 use crate::{Result, adapters::Adaptive};

@@ -6,6 +6,7 @@ mod condition;
 mod experts;
 mod params;
 mod run;
+mod windows;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -20,11 +21,12 @@ use kinora_weights::{
     wan::{WanComponent, WanInput as Input, WanLayout, WanParts},
 };
 
-pub use self::params::{Switch, VideoParams};
+pub use self::params::{Context, Switch, VideoParams};
 use self::{
     condition::{Condition, encode_channels, encode_first, like, to_frames},
     experts::Experts,
     run::Row,
+    windows::Windows,
 };
 use super::{Checkpoint, JobTimings, RunLimits, RunWatch, checkpoint::Identity, picture};
 use crate::{
@@ -244,6 +246,18 @@ impl WanPipeline {
                 params.frames
             ));
         }
+        if let Some(Context { frames, overlap }) = params.context
+            && (frames <= 1
+                || frames % time != 1 % time
+                || overlap == 0
+                || overlap % time != 0
+                || overlap >= frames)
+        {
+            return refuse(format!(
+                "windows of {frames} frames that share {overlap}; they must be one more than a \
+                 multiple of {time}, and share a smaller multiple of it"
+            ));
+        }
         if !(1..=MAX_STEPS).contains(&params.steps) {
             return refuse(format!(
                 "{} steps; 1 to {MAX_STEPS} are possible",
@@ -299,9 +313,10 @@ impl WanPipeline {
         if !has_last && self.parts.needs_last_frame() {
             return refuse("this model needs a picture to end with too");
         }
+        let seen = (params.context).map_or(params.frames, |context| context.frames);
         let estimate = self.parts.estimate(
             (params.width, params.height),
-            params.frames,
+            (params.frames, seen.min(params.frames)),
             self.dtype.size_in_bytes() as u64,
         );
         let needed = estimate.activations.max(estimate.decode);
@@ -389,6 +404,7 @@ impl WanPipeline {
             let latents = self.start_latents(params, &mut generator)?;
             let program = Arc::new(self.program(params)?);
             let first_low = self.first_low(params, &program);
+            let has_first = condition.tensor().is_some();
             let mut row = Row {
                 job,
                 params,
@@ -398,6 +414,7 @@ impl WanPipeline {
                 condition,
                 generator,
                 first_low,
+                windows: self.windows(params, has_first)?,
                 run: Run::start(program, &latents, false)?,
                 identity: String::new(),
             };
@@ -501,9 +518,33 @@ impl WanPipeline {
 
     /// Frames, rows and columns of tokens.
     pub(crate) fn token_grid(&self, params: &VideoParams) -> [usize; 3] {
+        self.tokens_of(self.latent_grid(params))
+    }
+
+    /// Latent frames, rows and columns as frames, rows and columns of tokens.
+    fn tokens_of(&self, [frames, rows, columns]: [usize; 3]) -> [usize; 3] {
         let [p, q, r] = self.parts.transformer.patch_size;
-        let [frames, rows, columns] = self.latent_grid(params);
         [frames / p, rows / q, columns / r]
+    }
+
+    /// The windows of a clip that does not fit into one. `has_first`: its first frame is given.
+    fn windows(&self, params: &VideoParams, has_first: bool) -> Result<Option<Windows>> {
+        let Some(context) = params.context else {
+            return Ok(None);
+        };
+        let [clip, ..] = self.latent_grid(params);
+        let len = self.vae.latent_frames(context.frames as usize);
+        if len >= clip {
+            return Ok(None);
+        }
+        // A window begins at any latent frame.
+        if self.parts.transformer.patch_size[0] != 1 {
+            return Err(Error::BadRequest(
+                "this model's tokens span several frames; it takes no windows".to_owned(),
+            ));
+        }
+        let overlap = (context.overlap / self.frame_step().max(1)) as usize;
+        Ok(Some(Windows::new(clip, len, overlap, has_first)))
     }
 
     /// Noise, (1, channels, latent frames, rows, columns), f32.
@@ -536,6 +577,9 @@ impl WanPipeline {
         let guidance = [false, true].map(|is_low| params.active_guidance(is_low));
         let sizes = (params.width, params.height, params.frames, row.first_low);
         identity.add(format!("{sizes:?} {guidance:?} {:?}", params.sampler).as_bytes());
+        if let Some(windows) = &row.windows {
+            identity.add(format!("{windows:?}").as_bytes());
+        }
         let program = row.run.program();
         identity.add_f32s(&program.sigmas);
         let times: Vec<f32> = program

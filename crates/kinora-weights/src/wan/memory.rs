@@ -16,20 +16,22 @@ pub struct ClipEstimate {
 
 impl WanParts {
     /// What a run of a clip of this size needs besides weights, in activations of
-    /// `bytes_per_number`. The decode grows with the size of a frame only.
+    /// `bytes_per_number`: of all frames, and of those that the network sees at once. The decode
+    /// grows with the size of a frame only.
     pub fn estimate(
         &self,
         (width, height): (u32, u32),
-        frames: u32,
+        (frames, seen): (u32, u32),
         bytes_per_number: u64,
     ) -> ClipEstimate {
         let scale = self.vae.scale() as u64;
         let (columns, rows) = (u64::from(width) / scale, u64::from(height) / scale);
         let time = self.vae.time_scale() as u64;
-        let latent_frames = u64::from(frames).saturating_sub(1) / time + 1;
+        let latent_frames = |frames: u32| u64::from(frames).saturating_sub(1) / time + 1;
+        let latent = rows.saturating_mul(columns);
         let transformer = &self.transformer;
-        let tokens = latent_frames.saturating_mul(rows).saturating_mul(columns)
-            / transformer.patch_len().max(1) as u64;
+        let tokens =
+            latent_frames(seen).saturating_mul(latent) / transformer.patch_len().max(1) as u64;
         // Stream, norm, queries, keys and values with their packed copies, attention, output; or
         // the inside of the feed-forward layer, twice.
         let hidden = transformer.hidden() as u64;
@@ -39,11 +41,20 @@ impl WanParts {
             .saturating_mul(hidden)
             .saturating_mul(transformer.layers as u64);
         let numbers = tokens.saturating_mul(wide).saturating_add(context);
+        // Of a clip in windows the whole stays besides: what goes in, latents with what the sampler
+        // remembers of them, and the blended answer, in f32.
+        let whole = match seen < frames {
+            true => latent_frames(frames).saturating_mul(latent).saturating_mul(
+                (transformer.in_channels + 8 * self.vae.latent_channels) as u64 * 4,
+            ),
+            false => 0,
+        };
         ClipEstimate {
             activations: numbers
                 .saturating_mul(bytes_per_number)
+                .saturating_add(whole)
                 .saturating_add(64 << 20),
-            decode: self.decode_bytes(rows.saturating_mul(columns), bytes_per_number),
+            decode: self.decode_bytes(latent, bytes_per_number),
         }
     }
 

@@ -48,6 +48,8 @@ const PLACED = new Set([
   'video.boundary',
   'video.shift',
   'video.sound',
+  'video.context_frames',
+  'video.context_overlap',
 ]);
 
 /** `loras[2].weight` has its place as well. */

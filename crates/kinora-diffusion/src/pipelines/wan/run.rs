@@ -5,7 +5,12 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 use kinora_core::{Expert, Stage, StagePart};
 
-use super::{Condition, VideoParams, WanPipeline, condition::to_frames, milliseconds};
+use super::{
+    Condition, VideoParams, WanPipeline,
+    condition::to_frames,
+    milliseconds,
+    windows::{Blend, Windows},
+};
 use crate::{
     Result,
     denoisers::{WanContext, WanDenoiser, WanInput, WanText, WanTime},
@@ -34,6 +39,8 @@ pub(super) struct Row<'a> {
     pub generator: Generator,
     /// The first call that the expert of little noise takes.
     pub first_low: usize,
+    /// None: the network sees the whole clip.
+    pub windows: Option<Windows>,
     /// Latents on their way: (1, channels, frames, rows, columns).
     pub run: Run,
     /// Of its checkpoints.
@@ -148,7 +155,11 @@ impl WanPipeline {
         })?;
         watch.stage(job, Stage::Generating, row.run.done() as u32, steps);
         timings[job].batch = 1;
-        let grid = self.token_grid(row.params);
+        let mut latent_grid = self.latent_grid(row.params);
+        if let Some(windows) = &row.windows {
+            latent_grid[0] = windows.len();
+        }
+        let grid = self.tokens_of(latent_grid);
         // What every step of this expert needs.
         let clock = Instant::now();
         let scale = row.params.active_guidance(expert == Expert::Low);
@@ -176,7 +187,20 @@ impl WanPipeline {
                 .condition
                 .apply(&row.run.input()?)?
                 .to_dtype(self.dtype)?;
-            let velocity = guidance.predict(denoiser, &latents, time, &rope)?;
+            let velocity = match &row.windows {
+                None => guidance.predict(denoiser, &latents, time, &rope)?,
+                Some(windows) => {
+                    let mut blend = Blend::default();
+                    for window in windows.at(row.run.call().map_or(0, |call| call.step)) {
+                        if watch.is_cancelled(job) {
+                            return Ok(());
+                        }
+                        let part = window.cut(&latents)?;
+                        blend.add(&window, &guidance.predict(denoiser, &part, time, &rope)?)?;
+                    }
+                    blend.finish()?
+                }
+            };
             let noise = row.run.draw(std::slice::from_mut(&mut row.generator))?;
             // Where the flow would end if it went on straight.
             let ahead = match watch.wants_preview(job) {
