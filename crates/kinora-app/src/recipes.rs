@@ -276,6 +276,7 @@ fn to_options(plan: &Plan) -> VideoOptions {
         sound: video.sound,
         context_frames: video.context_frames,
         context_overlap: video.context_overlap,
+        vae_tiling: video.vae_tiling.then_some(true),
     }
 }
 

@@ -221,6 +221,9 @@ pub struct Look {
         help_heading = "Clips"
     )]
     pub context_overlap: Option<u32>,
+    /// Frames go through the VAE in tiles, however much memory there is
+    #[arg(long, help_heading = "Clips")]
+    pub vae_tiling: bool,
     /// Leave out the sound that the model makes with the pictures
     #[arg(long, help_heading = "Clips")]
     pub no_sound: bool,

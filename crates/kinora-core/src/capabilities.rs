@@ -145,6 +145,9 @@ pub struct VideoRule {
     /// The windows in which a long clip can go through the network. None: it sees whole clips only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<ContextRule>,
+    /// Whether its frames can go through the VAE in tiles.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub vae_tiling: bool,
 }
 
 /// Windows in time: how long they may be, and what they make possible.

@@ -55,6 +55,8 @@ pub struct VideoOptions {
     pub context_frames: Option<u32>,
     /// Frames that neighbouring windows share at least. None: three eighths of a window.
     pub context_overlap: Option<u32>,
+    /// Whether frames go through the VAE in tiles. None: where the whole does not fit into memory.
+    pub vae_tiling: Option<bool>,
 }
 
 impl VideoOptions {
@@ -97,6 +99,14 @@ pub struct VideoPlan {
     /// there are no windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_windows: Option<u32>,
+    /// Whether frames go through the VAE in tiles however much memory there is; else they do where
+    /// the whole does not fit.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub vae_tiling: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// How many windows of `context` frames cover a clip of `frames`, neighbours sharing at least
@@ -149,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_clip_in_windows_works_through_all_of_them_and_sees_one() {
-        let plan = |frames, windows| VideoPlan {
+        let plan = |frames, windows: Option<u32>| VideoPlan {
             frames,
             fps: 16,
             cfg_2: None,
@@ -160,8 +170,9 @@ mod tests {
             context_frames: windows.map(|_| 81),
             context_overlap: windows.map(|_| 32),
             context_windows: windows,
+            vae_tiling: false,
         };
-        let work = |frames, windows| {
+        let work = |frames, windows: Option<u32>| {
             let plan = plan(frames, windows);
             (plan.worked_frames(), plan.seen_frames())
         };

@@ -55,6 +55,7 @@ fn params(seed: u64) -> VideoParams {
         last_frame: None,
         latents: None,
         context: None,
+        vae_tiling: false,
     }
 }
 

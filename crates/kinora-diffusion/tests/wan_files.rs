@@ -79,6 +79,7 @@ fn make(root: &Path) -> Vec<RgbImage> {
         last_frame: None,
         latents: None,
         context: None,
+        vae_tiling: false,
     };
     let mut frames = Frames(Vec::new());
     pipeline

@@ -79,6 +79,7 @@ fn job(case: &str) -> VideoParams {
         last_frame: tensors.get("last_image").map(picture),
         latents: tensors.get("noise").cloned(),
         context,
+        vae_tiling: false,
     }
 }
 

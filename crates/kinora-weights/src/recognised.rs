@@ -158,7 +158,11 @@ impl Recognised {
             Self::Wan(layout) => {
                 let frames = (run.frames, run.seen_frames);
                 let clip = (layout.parts).estimate(run.size, frames, run.bytes_per_number);
-                of_clip(layout.resident_bytes(), clip.activations, clip.decode)
+                let whole = of_clip(layout.resident_bytes(), clip.activations, clip.decode);
+                Estimate {
+                    tiled_decode: clip.tiled_decode,
+                    ..whole
+                }
             }
             Self::Ltx(layout) => {
                 let clip = (layout.parts).estimate(run.size, run.frames, run.bytes_per_number);
@@ -178,7 +182,7 @@ impl Recognised {
     }
 }
 
-/// Clips are decoded in order and never whole.
+/// Clips are decoded in order, frame after frame.
 fn of_clip(weights: u64, activations: u64, decode: u64) -> Estimate {
     Estimate {
         weights,

@@ -144,6 +144,7 @@ mod tests {
             shift: None,
             sound: false,
             context: None,
+            vae_tiling: false,
         };
         assert_eq!(shrink_frames(81, 16, &rule(5, 4)), 33);
         assert_eq!(shrink_frames(121, 24, &rule(9, 8)), 49);

@@ -153,6 +153,7 @@ pub fn models() -> Vec<Candidate> {
                     },
                     longest: 1025,
                 }),
+                vae_tiling: true,
             });
         }),
         candidate("talker", |model| {
@@ -174,6 +175,7 @@ pub fn models() -> Vec<Candidate> {
                 shift: None,
                 sound: true,
                 context: None,
+                vae_tiling: false,
             });
         }),
     ]

@@ -256,6 +256,14 @@ impl Check {
         };
         let sound = self.sound(asked.sound, rule, model, format);
         let context = self.context(asked, rule, frames, model);
+        let vae_tiling = asked.vae_tiling == Some(true);
+        if vae_tiling && !rule.vae_tiling {
+            self.refuse(
+                "video.vae_tiling",
+                format!("{} makes its frames whole", model.name),
+                "Leave it out.",
+            );
+        }
         Some(VideoPlan {
             frames,
             fps,
@@ -268,6 +276,7 @@ impl Check {
             context_overlap: context.map(|[_, overlap]| overlap),
             context_windows: context
                 .map(|[window, overlap]| count_windows(frames, window, overlap, rule.frame_step)),
+            vae_tiling,
         })
     }
 

@@ -396,6 +396,18 @@ fn table() -> Vec<(Value, Expect)> {
             json!({"prompt": "x", "model": "talker", "video": {"context_frames": 81}}),
             No(&[(INVALID, "video.context_frames")]),
         ),
+        // Tiles, where the model's VAE takes them.
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "video": {"vae_tiling": true}}),
+            Ok_(
+                json!({"video": {"frames": 81, "fps": 16, "vae_tiling": true}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "talker", "video": {"vae_tiling": true}}),
+            No(&[(INVALID, "video.vae_tiling")]),
+        ),
         // Drafts.
         (
             json!({"prompt": "x", "model": "mover", "image": HERE, "steps": 40, "draft": true}),

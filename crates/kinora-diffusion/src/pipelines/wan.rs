@@ -2,7 +2,9 @@
 
 #[cfg(test)]
 mod adapter_tests;
+mod check;
 mod condition;
+mod decode;
 mod experts;
 mod params;
 mod run;
@@ -23,12 +25,12 @@ use kinora_weights::{
 
 pub use self::params::{Context, Switch, VideoParams};
 use self::{
-    condition::{Condition, encode_channels, encode_first, like, to_frames},
+    condition::{Condition, encode_channels, encode_first, like},
     experts::Experts,
     run::Row,
     windows::Windows,
 };
-use super::{Checkpoint, JobTimings, RunLimits, RunWatch, checkpoint::Identity, picture};
+use super::{Checkpoint, JobTimings, RunLimits, RunWatch, checkpoint::Identity};
 use crate::{
     Error, Result,
     adapters::{AdaptableNetwork, Adapted, Adaptive},
@@ -41,12 +43,6 @@ use crate::{
     vae::WanVae,
     vision::ClipVision,
 };
-
-/// Bounds on what a request may ask, far above any use.
-const MAX_STEPS: u32 = 1000;
-const MAX_SIDE: u32 = 8192;
-const MAX_FRAMES: u32 = 4097;
-const MAX_TEXT_TOKENS: usize = 4096;
 
 /// A Wan model. Of two denoisers one is in memory at a time, unless there is room for both.
 pub struct WanPipeline {
@@ -197,7 +193,7 @@ impl WanPipeline {
         }
         let mut timings = vec![JobTimings::default(); jobs.len()];
         let texts = self.encode(jobs, watch, &mut timings)?;
-        let mut rows = self.prepare(jobs, &texts, watch, &mut timings)?;
+        let mut rows = self.prepare(jobs, &texts, limits, watch, &mut timings)?;
         let mut failure = None;
         if self.experts.are_two() {
             for row in &mut rows {
@@ -213,7 +209,7 @@ impl WanPipeline {
             if !row.is_done() {
                 continue;
             }
-            match self.decode(row, watch, &mut timings) {
+            match self.decode(row, limits, watch, &mut timings) {
                 Err(error @ Error::NotFinite { .. }) => {
                     tracing::warn!(job = row.job, %error, "a clip is unusable");
                     failure.get_or_insert(error);
@@ -227,107 +223,7 @@ impl WanPipeline {
         }
     }
 
-    fn check(&self, params: &VideoParams, limits: RunLimits) -> Result<()> {
-        let refuse = |reason: String| Err(Error::BadRequest(reason));
-        let (width, height) = (params.width, params.height);
-        let step = self.size_step();
-        if [width, height]
-            .iter()
-            .any(|side| *side == 0 || side % step != 0 || *side > MAX_SIDE)
-        {
-            return refuse(format!(
-                "{width} × {height} pixels; both must be multiples of {step}, up to {MAX_SIDE}"
-            ));
-        }
-        let time = self.frame_step();
-        if params.frames == 0 || params.frames % time != 1 % time || params.frames > MAX_FRAMES {
-            return refuse(format!(
-                "{} frames; they must be one more than a multiple of {time}, up to {MAX_FRAMES}",
-                params.frames
-            ));
-        }
-        if let Some(Context { frames, overlap }) = params.context
-            && (frames <= 1
-                || frames % time != 1 % time
-                || overlap == 0
-                || overlap % time != 0
-                || overlap >= frames)
-        {
-            return refuse(format!(
-                "windows of {frames} frames that share {overlap}; they must be one more than a \
-                 multiple of {time}, and share a smaller multiple of it"
-            ));
-        }
-        if !(1..=MAX_STEPS).contains(&params.steps) {
-            return refuse(format!(
-                "{} steps; 1 to {MAX_STEPS} are possible",
-                params.steps
-            ));
-        }
-        if !(1..=MAX_TEXT_TOKENS).contains(&params.text_tokens) {
-            return refuse(format!(
-                "{} text tokens; 1 to {MAX_TEXT_TOKENS} are possible",
-                params.text_tokens
-            ));
-        }
-        let numbers = [Some(params.guidance), params.guidance_2];
-        if numbers
-            .into_iter()
-            .flatten()
-            .any(|value| !value.is_finite())
-        {
-            return refuse("guidance must be a finite number".into());
-        }
-        if params
-            .shift
-            .is_some_and(|shift| !(shift.is_finite() && shift > 0.0))
-        {
-            return refuse("the shift must be above 0".into());
-        }
-        let (Switch::Boundary(share) | Switch::LowShare(share)) = params.switch else {
-            return self.check_frames(params, limits);
-        };
-        if !(0.0..=1.0).contains(&share) {
-            return refuse("the share of an expert must lie from 0 to 1".into());
-        }
-        self.check_frames(params, limits)
-    }
-
-    /// Given frames, and memory.
-    fn check_frames(&self, params: &VideoParams, limits: RunLimits) -> Result<()> {
-        let refuse = |reason: &str| Err(Error::BadRequest(reason.to_owned()));
-        let has_first = params.first_frame.is_some();
-        let has_last = params.last_frame.is_some();
-        if has_first && self.parts.input == Input::Text {
-            return refuse("this model makes clips from text alone; it takes no picture");
-        }
-        if !has_first && self.parts.needs_first_frame() {
-            return refuse("this model needs a picture to begin with");
-        }
-        if has_last && !self.parts.takes_last_frame() {
-            return refuse("this model takes no picture to end with");
-        }
-        if has_last && params.frames == 1 {
-            return refuse("a clip of one frame cannot both begin and end with a picture");
-        }
-        if !has_last && self.parts.needs_last_frame() {
-            return refuse("this model needs a picture to end with too");
-        }
-        let seen = (params.context).map_or(params.frames, |context| context.frames);
-        let estimate = self.parts.estimate(
-            (params.width, params.height),
-            (params.frames, seen.min(params.frames)),
-            self.dtype.size_in_bytes() as u64,
-        );
-        let needed = estimate.activations.max(estimate.decode);
-        if needed > limits.memory {
-            return Err(Error::OutOfMemory {
-                needed,
-                available: limits.memory,
-            });
-        }
-        Ok(())
-    }
+    // What is refused beforehand is in `check`.
 
     // ---- encode -------------------------------------------------------------------------------
 
@@ -380,6 +276,7 @@ impl WanPipeline {
         &self,
         jobs: &'a [VideoParams],
         texts: &HashMap<(String, usize), WanText>,
+        limits: RunLimits,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Row<'a>>> {
@@ -395,7 +292,8 @@ impl WanPipeline {
                 false => None,
             };
             let clock = Instant::now();
-            let Some(condition) = self.condition(params, || watch.is_cancelled(job))? else {
+            let condition = self.condition(params, limits, || watch.is_cancelled(job))?;
+            let Some(condition) = condition else {
                 continue;
             };
             let images = self.embed_images(params)?;
@@ -432,16 +330,19 @@ impl WanPipeline {
     pub(crate) fn condition(
         &self,
         params: &VideoParams,
+        limits: RunLimits,
         is_cancelled: impl FnMut() -> bool,
     ) -> Result<Option<Condition>> {
         let size = (params.width, params.height);
         let like = like(&self.device, self.dtype)?;
+        let tiles = self.tiles(params, limits)?;
         match (self.parts.input, &params.first_frame) {
             (Input::FirstFrame, Some(first)) => {
-                Ok(Some(encode_first(&self.vae, first, size, &like)?))
+                encode_first(&self.vae, tiles, first, size, &like, is_cancelled)
             }
             (Input::Channels, Some(first)) => encode_channels(
                 &self.vae,
+                tiles,
                 (first, params.last_frame.as_ref()),
                 size,
                 params.frames as usize,
@@ -628,40 +529,7 @@ impl WanPipeline {
         Ok(())
     }
 
-    // Denoising is in `run`.
-
-    // ---- decode -------------------------------------------------------------------------------
-
-    /// One row's latents as frames, each told as soon as it is there.
-    fn decode(
-        &self,
-        row: &Row,
-        watch: &mut dyn RunWatch,
-        timings: &mut [JobTimings],
-    ) -> Result<()> {
-        let job = row.job;
-        let clock = Instant::now();
-        let latents = row.condition.keep_first(row.run.latents())?;
-        picture::check("latents", &latents)?;
-        let latents = self
-            .vae
-            .unscale(&to_frames(&latents)?)?
-            .to_dtype(self.dtype)?;
-        let (count, frames) = (latents.dim(0)?, row.params.frames);
-        let mut decoding = self.vae.decoding();
-        let mut told = picture::Frames::new(job, frames);
-        for i in 0..count {
-            watch.stage(job, Stage::Decoding, i as u32, count as u32);
-            if watch.is_cancelled(job) {
-                return Ok(());
-            }
-            told.tell(&decoding.push(&latents.narrow(0, i, 1)?)?, watch)?;
-        }
-        told.finish()?;
-        watch.stage(job, Stage::Decoding, count as u32, count as u32);
-        timings[job].decoding_ms = milliseconds(clock);
-        Ok(())
-    }
+    // Denoising is in `run`, decoding in `decode`.
 
     /// What shows latents as colours.
     fn preview(&self) -> Result<&LatentPreview> {

@@ -68,6 +68,7 @@ pub(super) fn wan(plan: &Plan) -> Result<VideoParams> {
         latents: None,
         context: (video.context_frames.zip(video.context_overlap))
             .map(|(frames, overlap)| Context { frames, overlap }),
+        vae_tiling: video.vae_tiling,
     })
 }
 

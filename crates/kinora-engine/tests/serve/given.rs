@@ -147,6 +147,7 @@ fn clip(root: &std::path::Path, format: ClipFormat) -> Plan {
         context_frames: None,
         context_overlap: None,
         context_windows: None,
+        vae_tiling: false,
     });
     made
 }

@@ -12,7 +12,14 @@ pub struct ClipEstimate {
     pub activations: u64,
     /// Peak of the decoder.
     pub decode: u64,
+    /// Peak of the decoder in the smallest tiles; where that is more, of whole frames.
+    pub tiled_decode: u64,
 }
+
+/// Sides of tiles of frames, in pixels, the largest first; neighbours share [`TILE_SHARED`].
+pub const TILE_SIDES: [u64; 4] = [768, 512, 384, 256];
+/// Pixels along an axis that neighbouring tiles share.
+pub const TILE_SHARED: u64 = 64;
 
 impl WanParts {
     /// What a run of a clip of this size needs besides weights, in activations of
@@ -55,7 +62,29 @@ impl WanParts {
                 .saturating_add(whole)
                 .saturating_add(64 << 20),
             decode: self.decode_bytes(latent, bytes_per_number),
+            tiled_decode: self
+                .tiled_decode((width, height), frames, TILE_SIDES[3], bytes_per_number)
+                .min(self.decode_bytes(latent, bytes_per_number)),
         }
+    }
+
+    /// What decoding takes in tiles of `side` pixels: one of them on its way, the frames in 8 bits,
+    /// of which every one waits for its last tile, and the edges that the next tiles fade from.
+    pub fn tiled_decode(
+        &self,
+        (width, height): (u32, u32),
+        frames: u32,
+        side: u64,
+        bytes_per_number: u64,
+    ) -> u64 {
+        let scale = (self.vae.scale() as u64).max(1);
+        let (width, height, frames) = (u64::from(width), u64::from(height), u64::from(frames));
+        let tile = (side.min(width) / scale).saturating_mul(side.min(height) / scale);
+        // Two rows of tiles, which share columns, and two tiles of a row; f32.
+        let edges = (3 * width + 2 * side).saturating_mul(TILE_SHARED * 3 * 4);
+        let each_frame = (3 * width).saturating_mul(height).saturating_add(edges);
+        self.decode_bytes(tile, bytes_per_number)
+            .saturating_add(each_frame.saturating_mul(frames))
     }
 
     /// The decoder at its widest level: the frames of one latent frame, their padded copy, result

@@ -265,6 +265,20 @@ function HandOver({ draft, onChange, ...about }: RequestFieldsProps) {
   );
 }
 
+/** Whether frames go through the VAE in tiles although the whole would fit. */
+export function TilingField({ draft, model, onChange }: RequestFieldsProps) {
+  const { capabilities } = model;
+  if (!capabilities.video?.vae_tiling || !makesClip(capabilities, draft)) return null;
+  return (
+    <SwitchRow
+      label="Decode in tiles"
+      hint="Slower, and less memory for large frames. Off: only where memory asks for it."
+      isOn={draft.video.vae_tiling === true}
+      onChange={(isOn) => onChange({ video: { ...draft.video, vae_tiling: isOn ? true : null } })}
+    />
+  );
+}
+
 /** How far the times are shifted towards noise. */
 export function ShiftField({ draft, model, onChange, ...about }: RequestFieldsProps) {
   const { capabilities } = model;

@@ -87,6 +87,7 @@ export function fitDraft(draft: Draft, capabilities: Capabilities): Draft {
           context_frames: rule.context ? video.context_frames : null,
           context_overlap:
             rule.context && video.context_frames !== null ? video.context_overlap : null,
+          vae_tiling: rule.vae_tiling ? video.vae_tiling : null,
         }
       : emptyVideo,
   };

@@ -50,6 +50,7 @@ const PLACED = new Set([
   'video.sound',
   'video.context_frames',
   'video.context_overlap',
+  'video.vae_tiling',
 ]);
 
 /** `loras[2].weight` has its place as well. */

@@ -173,6 +173,7 @@ export function Facts({ asset }: { asset: Asset }) {
               {plan.video?.context_overlap} shared
             </Fact>
           )}
+          {plan.video?.vae_tiling && <Fact label="Decoded">In tiles</Fact>}
           {plan.draft && (
             <Fact label="Draft of">
               {plan.draft.size.width} × {plan.draft.size.height}

@@ -46,6 +46,9 @@ pub struct VideoParams {
     pub latents: Option<Tensor>,
     /// The windows in which a longer clip goes through the network; None: it sees the whole clip.
     pub context: Option<Context>,
+    /// Whether frames go through the VAE in tiles, those of the reference, however much memory
+    /// there is; else they do where the whole does not fit.
+    pub vae_tiling: bool,
 }
 
 /// Windows in time, in frames of the clip.
