@@ -98,7 +98,8 @@ pub(crate) async fn of_plans<'a>(
         let kind = (
             plan.model.id.as_str(),
             plan.size,
-            plan.video.map(|video| video.frames),
+            plan.video
+                .map(|video| (video.frames, video.worked_frames())),
             plan.steps,
             plan.true_cfg.is_some(),
             plan.step_cache.map(f32::to_bits),

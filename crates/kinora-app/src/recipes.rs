@@ -276,6 +276,9 @@ fn to_options(plan: &Plan) -> VideoOptions {
         boundary: video.boundary,
         shift: video.shift,
         sound: video.sound,
+        context_frames: video.context_frames,
+        context_overlap: video.context_overlap,
+        vae_tiling: video.vae_tiling.then_some(true),
     }
 }
 

@@ -8,7 +8,7 @@
 use jiff::Zoned;
 use kinora_core::{
     Code, FloatRange, IntRange, Mode, Model, ModelId, OutputPlan, PictureRef, Plan, PlannedLora,
-    PlannedModel, PlannedPicture, Problem, Request, Seed, Size, SizeRule,
+    PlannedModel, PlannedPicture, Problem, Request, Seed, Size, SizeRule, VideoPlan,
     plan::{NUMERICS, PLAN_VERSION},
 };
 
@@ -115,7 +115,7 @@ pub fn resolve(
     let loras = check.loras(request, model, context);
     let steps = check.whole_number("steps", request.steps, can.steps, model.defaults.steps);
     let guidance = check.guidance(request, model);
-    let step_cache = check.step_cache(request, model);
+    let step_cache = check.step_cache(request, model, video.as_ref());
     let copies = check.copies(request.copies, can.copies, context.settings.default_copies);
     let sampler = check.choice("sampler", request.sampler, &can.samplers);
     let schedule = check.choice("schedule", request.schedule, &can.schedules);
@@ -574,7 +574,12 @@ impl Check {
     }
 
     /// How far steps may differ to be reused; 0 means none is, and is what models without that do.
-    fn step_cache(&mut self, request: &Request, model: &Model) -> Option<f32> {
+    fn step_cache(
+        &mut self,
+        request: &Request,
+        model: &Model,
+        video: Option<&VideoPlan>,
+    ) -> Option<f32> {
         let asked = request.step_cache.filter(|share| *share != 0.0);
         let Some(range) = model.capabilities.step_cache else {
             if asked.is_some() {
@@ -587,6 +592,14 @@ impl Check {
             return None;
         };
         let share = self.real_number("step_cache", request.step_cache, range, range.default);
+        let windows = video.and_then(|video| video.context_windows).unwrap_or(1);
+        if share > 0.0 && windows > 1 {
+            self.refuse(
+                "step_cache",
+                "Windows move from step to step, and what a step keeps fits none of the next one's",
+                "Leave out either the windows or the reuse of steps.",
+            );
+        }
         (share > 0.0).then_some(share)
     }
 

@@ -89,6 +89,27 @@ fn check_video(can: &Capabilities) -> Result<(), (&'static str, String)> {
         );
         return Err(("capabilities.video.frames", reason));
     }
+    let Some(context) = rule.context else {
+        return Ok(());
+    };
+    check_range("capabilities.video.context.frames", context.frames, FRAMES)?;
+    // Two latent frames at least: one to begin with, one to show.
+    if context.frames.min <= rule.frame_step
+        || context.frames.default % rule.frame_step != 1 % rule.frame_step
+    {
+        let reason = format!(
+            "windows are one more than a multiple of {}, and longer than it",
+            rule.frame_step
+        );
+        return Err(("capabilities.video.context.frames", reason));
+    }
+    if !(rule.frames.max..=FRAMES).contains(&context.longest) {
+        let reason = format!(
+            "{} is not from {} to {FRAMES}",
+            context.longest, rule.frames.max
+        );
+        return Err(("capabilities.video.context.longest", reason));
+    }
     Ok(())
 }
 

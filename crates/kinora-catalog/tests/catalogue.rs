@@ -275,6 +275,7 @@ fn ltx_models_are_installed_with_their_sound() {
         layout.estimate(RunSize {
             size: (768, 512),
             frames,
+            seen_frames: frames,
             fps,
             text_tokens: 1024,
             batch: 1,

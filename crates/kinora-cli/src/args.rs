@@ -217,6 +217,20 @@ pub struct Look {
     /// How far the times are shifted towards noise
     #[arg(long, value_name = "X", help_heading = "Clips")]
     pub shift: Option<f32>,
+    /// Frames that the network sees at once: a longer clip goes through it in overlapping windows
+    #[arg(long, value_name = "N", help_heading = "Clips")]
+    pub context_frames: Option<u32>,
+    /// Frames that neighbouring windows share
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "context_frames",
+        help_heading = "Clips"
+    )]
+    pub context_overlap: Option<u32>,
+    /// Frames go through the VAE in tiles, however much memory there is
+    #[arg(long, help_heading = "Clips")]
+    pub vae_tiling: bool,
     /// Leave out the sound that the model makes with the pictures
     #[arg(long, help_heading = "Clips")]
     pub no_sound: bool,

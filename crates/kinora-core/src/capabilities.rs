@@ -142,6 +142,22 @@ pub struct VideoRule {
     /// Whether it makes sound with the pictures.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sound: bool,
+    /// The windows in which a long clip can go through the network. None: it sees whole clips only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<ContextRule>,
+    /// Whether its frames can go through the VAE in tiles.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub vae_tiling: bool,
+}
+
+/// Windows in time: how long they may be, and what they make possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ContextRule {
+    /// Frames of a window; the default is the length that the model was trained on.
+    pub frames: IntRange,
+    /// The most frames of a clip that goes through windows.
+    pub longest: u32,
 }
 
 /// What one model can do.

@@ -33,7 +33,9 @@ pub mod video;
 
 pub use asset::{Artifact, Asset, AssetKind, FileFormat, ImageFormat};
 pub use backend::{Backend, BoxFuture, Outcome, Watch, Work};
-pub use capabilities::{Capabilities, FloatRange, IntRange, Mode, SizePreset, SizeRule, VideoRule};
+pub use capabilities::{
+    Capabilities, ContextRule, FloatRange, IntRange, Mode, SizePreset, SizeRule, VideoRule,
+};
 pub use clip::{ClipFormat, ClipInfo, FrameRate};
 pub use draft::{DraftOf, ParentRole, Relative};
 pub use event::Event;
@@ -52,4 +54,4 @@ pub use sampler::{Sampler, Schedule};
 pub use seed::{Rng, Seed};
 pub use session::{Batch, BatchKind, Session, SessionKind};
 pub use time::Timestamp;
-pub use video::{Expert, VideoOptions, VideoPlan};
+pub use video::{Expert, VideoOptions, VideoPlan, count_windows};

@@ -293,6 +293,8 @@ fn both_networks_of_wan_equal_the_reference_and_resume_with_the_bits_of_an_unbro
         first_frame: None,
         last_frame: None,
         latents: Some(recorded.latents()),
+        context: None,
+        vae_tiling: false,
     }];
     let mut log = Log::default();
     pipeline.run(&job, RunLimits::NONE, &mut log).unwrap();

@@ -257,6 +257,8 @@ fn wan_reads_no_encoder_of_texts_or_given_frames_twice() {
         first_frame: Some(frame(48, 32)),
         last_frame: None,
         latents: None,
+        context: None,
+        vae_tiling: false,
     };
     let tiny = Tiny::of("wan21_i2v");
     tiny.check(3, |cache| {

@@ -55,6 +55,8 @@ fn params(seed: u64) -> VideoParams {
         first_frame: None,
         last_frame: None,
         latents: None,
+        context: None,
+        vae_tiling: false,
     }
 }
 

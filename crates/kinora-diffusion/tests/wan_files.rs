@@ -79,6 +79,8 @@ fn make(root: &Path) -> Vec<RgbImage> {
         first_frame: None,
         last_frame: None,
         latents: None,
+        context: None,
+        vae_tiling: false,
     };
     let mut frames = Frames(Vec::new());
     pipeline

@@ -175,6 +175,7 @@ impl Runner for DiffusionRunner {
         let estimate = layout.estimate(RunSize {
             size: (plan.size.width, plan.size.height),
             frames: plan.video.map_or(1, |video| video.frames),
+            seen_frames: plan.video.map_or(1, |video| video.seen_frames()),
             fps: plan.video.map_or(1, |video| video.fps),
             text_tokens: plan.text_tokens as usize,
             batch: 1,

@@ -59,6 +59,7 @@ pub struct Cost {
 struct Shape {
     model: String,
     size: Size,
+    /// That a step works through.
     frames: u32,
     batch: u32,
     has_cfg: bool,
@@ -96,7 +97,7 @@ fn shape(plan: &Plan, batch: u32) -> Shape {
     Shape {
         model: plan.model.id.as_str().to_owned(),
         size: plan.size,
-        frames: plan.video.map_or(1, |video| video.frames),
+        frames: plan.video.map_or(1, |video| video.worked_frames()),
         batch,
         has_cfg: plan.true_cfg.is_some(),
         step_cache: plan.step_cache.map(f32::to_bits),

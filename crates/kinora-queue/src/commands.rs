@@ -455,7 +455,7 @@ impl Inner {
                 return Ok(None);
             };
             let shape = &kind.shape;
-            let frames = shape.video.map_or(1, |video| video.frames);
+            let frames = shape.video.map_or(1, |video| video.worked_frames());
             let estimate = self.estimate_kind(&kind.model_id, shape.size, frames, shape.steps);
             let Some(estimate) = estimate else {
                 return Ok(None);

@@ -154,7 +154,7 @@ impl Inner {
 
     /// What a plan will take.
     pub(crate) fn estimate(&self, plan: &Plan) -> Option<Estimate> {
-        let frames = plan.video.map_or(1, |video| video.frames);
+        let frames = plan.video.map_or(1, |video| video.worked_frames());
         self.estimate_kind(&plan.model.id, plan.size, frames, plan.steps)
     }
 

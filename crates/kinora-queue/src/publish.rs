@@ -80,7 +80,7 @@ impl Inner {
                     let run = Run {
                         model: plan.model.id.clone(),
                         size: plan.size,
-                        frames: plan.video.map_or(1, |video| video.frames),
+                        frames: plan.video.map_or(1, |video| video.worked_frames()),
                         steps: plan.steps,
                         timings,
                     };

@@ -34,7 +34,8 @@ pub struct Run {
     pub model: ModelId,
     /// Pixels.
     pub size: Size,
-    /// Frames of a clip; 1 for a picture.
+    /// Frames of a clip that a step works through, more than it has where it goes through windows;
+    /// 1 for a picture.
     pub frames: u32,
     /// Denoising steps of the plan.
     pub steps: u32,

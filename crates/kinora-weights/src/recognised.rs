@@ -49,6 +49,8 @@ pub struct RunSize {
     pub size: (u32, u32),
     /// Frames; 1 for pictures.
     pub frames: u32,
+    /// Frames that the network sees at once: fewer than all where a clip goes through windows.
+    pub seen_frames: u32,
     /// Frames in a second; sound is as long as they are.
     pub fps: u32,
     /// Length of the long text side, in tokens.
@@ -199,8 +201,13 @@ impl Recognised {
                 run.bytes_per_number,
             ),
             Self::Wan(layout) => {
-                let clip = (layout.parts).estimate(run.size, run.frames, run.bytes_per_number);
-                of_clip(layout.resident_bytes(), clip.activations, clip.decode)
+                let frames = (run.frames, run.seen_frames);
+                let clip = (layout.parts).estimate(run.size, frames, run.bytes_per_number);
+                let whole = of_clip(layout.resident_bytes(), clip.activations, clip.decode);
+                Estimate {
+                    tiled_decode: clip.tiled_decode,
+                    ..whole
+                }
             }
             Self::Ltx(layout) => {
                 let clip = (layout.parts).estimate(run.size, run.frames, run.bytes_per_number);
@@ -220,7 +227,7 @@ impl Recognised {
     }
 }
 
-/// Clips are decoded in order and never whole.
+/// Clips are decoded in order, frame after frame.
 fn of_clip(weights: u64, activations: u64, decode: u64) -> Estimate {
     Estimate {
         weights,

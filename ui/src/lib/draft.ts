@@ -27,6 +27,11 @@ export interface DraftVideo {
   shift: number | null;
   /** `null`: where the model makes any. */
   sound: boolean | null;
+  /** Frames of the windows that a longer clip goes through; `null`: none. */
+  context_frames: number | null;
+  context_overlap: number | null;
+  /** `null`: where the whole does not fit into memory. */
+  vae_tiling: boolean | null;
 }
 
 /**
@@ -70,6 +75,9 @@ export const emptyVideo: DraftVideo = {
   boundary: null,
   shift: null,
   sound: null,
+  context_frames: null,
+  context_overlap: null,
+  vae_tiling: null,
 };
 
 export const emptyDraft: Draft = {
@@ -123,7 +131,12 @@ function readVideo(stored: unknown): DraftVideo {
   const video: Record<string, unknown> = { ...emptyVideo };
   for (const key of Object.keys(emptyVideo)) {
     const value = stored[key];
-    const kind = key === 'end_image' ? 'string' : key === 'sound' ? 'boolean' : 'number';
+    const kind =
+      key === 'end_image'
+        ? 'string'
+        : key === 'sound' || key === 'vae_tiling'
+          ? 'boolean'
+          : 'number';
     if (typeof value === kind) video[key] = typeof value === 'number' ? asTyped(value) : value;
   }
   return video as unknown as DraftVideo;

@@ -68,6 +68,10 @@ pub enum Setting {
     Fps,
     /// Whether a clip has sound.
     Sound,
+    /// Frames of the windows that a clip goes through.
+    ContextFrames,
+    /// Frames that neighbouring windows share.
+    ContextOverlap,
     /// Step rule.
     Sampler,
     /// Spacing of the noise levels.
@@ -79,7 +83,7 @@ const FORMATS: &str =
     "png, jpeg or webp; for clips mp4, mp4_h265, mp4_av1, webm, gif, animated_webp or frames";
 
 /// Headings as they are written in files, the usual one of each column first.
-const KNOWN: [(&str, Column); 35] = [
+const KNOWN: [(&str, Column); 37] = [
     ("prompt", Column::Prompt),
     ("negative", Column::Negative),
     ("negative_prompt", Column::Negative),
@@ -108,6 +112,8 @@ const KNOWN: [(&str, Column); 35] = [
     ("seconds", Column::Setting(Setting::Seconds)),
     ("fps", Column::Setting(Setting::Fps)),
     ("sound", Column::Setting(Setting::Sound)),
+    ("context_frames", Column::Setting(Setting::ContextFrames)),
+    ("context_overlap", Column::Setting(Setting::ContextOverlap)),
     ("sampler", Column::Setting(Setting::Sampler)),
     ("schedule", Column::Setting(Setting::Schedule)),
     ("scheduler", Column::Setting(Setting::Schedule)),
@@ -200,6 +206,8 @@ impl Setting {
             Setting::Seconds => "video.seconds",
             Setting::Fps => "video.fps",
             Setting::Sound => "video.sound",
+            Setting::ContextFrames => "video.context_frames",
+            Setting::ContextOverlap => "video.context_overlap",
             Setting::Sampler => "sampler",
             Setting::Schedule => "schedule",
         }
@@ -249,6 +257,12 @@ impl Setting {
             Setting::Frames => request.video.frames = Some(parse_u32(text).ok_or(WHOLE)?),
             Setting::Seconds => request.video.seconds = Some(parse_real(text).ok_or("a number")?),
             Setting::Fps => request.video.fps = Some(parse_u32(text).ok_or(WHOLE)?),
+            Setting::ContextFrames => {
+                request.video.context_frames = Some(parse_u32(text).ok_or(WHOLE)?)
+            }
+            Setting::ContextOverlap => {
+                request.video.context_overlap = Some(parse_u32(text).ok_or(WHOLE)?)
+            }
             Setting::Sound => {
                 request.video.sound = Some(match word.as_str() {
                     "yes" | "on" | "true" | "1" => true,

@@ -1,6 +1,6 @@
 //! What a draft leaves out: a pure function of a plan and of what its model can do.
 
-use kinora_core::{Capabilities, DraftOf, Plan, Size, SizeRule, VideoRule};
+use kinora_core::{Capabilities, DraftOf, Plan, Size, SizeRule, VideoRule, count_windows};
 
 /// Shorter side of a draft, in pixels, where the full picture's half is not more.
 const SHORT_SIDE: u32 = 320;
@@ -26,6 +26,11 @@ pub(crate) fn shrink(plan: &Plan, can: &Capabilities) -> Option<Plan> {
     draft.steps = shrink_steps(plan.steps, can.steps.min);
     if let (Some(video), Some(rule)) = (&mut draft.video, &can.video) {
         video.frames = shrink_frames(video.frames, video.fps, rule);
+        // The windows stay, for the clip in full; the draft needs fewer of them.
+        if let (Some(window), Some(overlap)) = (video.context_frames, video.context_overlap) {
+            let count = count_windows(video.frames, window, overlap, rule.frame_step);
+            video.context_windows = Some(count);
+        }
     }
     let frames = |plan: &Plan| plan.video.map(|video| video.frames);
     let is_smaller =
@@ -138,6 +143,8 @@ mod tests {
             experts: false,
             shift: None,
             sound: false,
+            context: None,
+            vae_tiling: false,
         };
         assert_eq!(shrink_frames(81, 16, &rule(5, 4)), 33);
         assert_eq!(shrink_frames(121, 24, &rule(9, 8)), 49);

@@ -1,8 +1,8 @@
 //! A catalogue for tests: models that differ in what they can do.
 
 use kinora_core::{
-    Capabilities, Family, FloatRange, IntRange, Mode, Model, ModelDefaults, ModelId, ModelSource,
-    PlannedModel, Size, SizeRule, VideoRule,
+    Capabilities, ContextRule, Family, FloatRange, IntRange, Mode, Model, ModelDefaults, ModelId,
+    ModelSource, PlannedModel, Size, SizeRule, VideoRule,
 };
 use serde_json::json;
 
@@ -126,6 +126,11 @@ pub fn models() -> Vec<Candidate> {
             model.capabilities.modes = vec![Mode::Edit]
         }),
         candidate("mover", |model| {
+            model.capabilities.step_cache = Some(FloatRange {
+                min: 0.0,
+                max: 0.5,
+                default: 0.0,
+            });
             model.capabilities.modes = vec![Mode::ImageToVideo];
             model.capabilities.true_cfg = Some(FloatRange {
                 min: 1.0,
@@ -150,6 +155,15 @@ pub fn models() -> Vec<Candidate> {
                 experts: true,
                 shift: None,
                 sound: false,
+                context: Some(ContextRule {
+                    frames: IntRange {
+                        min: 17,
+                        max: 121,
+                        default: 81,
+                    },
+                    longest: 1025,
+                }),
+                vae_tiling: true,
             });
         }),
         candidate("talker", |model| {
@@ -170,6 +184,8 @@ pub fn models() -> Vec<Candidate> {
                 experts: false,
                 shift: None,
                 sound: true,
+                context: None,
+                vae_tiling: false,
             });
         }),
     ]

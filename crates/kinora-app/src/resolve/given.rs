@@ -1,8 +1,8 @@
 //! What a request brings besides words and numbers: pictures, LoRA files, the length of a clip.
 
 use kinora_core::{
-    AssetKind, FileFormat, Mode, Model, PlannedLora, PlannedPicture, PlannedSource, Request,
-    VideoOptions, VideoPlan, VideoRule,
+    AssetKind, FileFormat, IntRange, Mode, Model, PlannedLora, PlannedPicture, PlannedSource,
+    Request, VideoOptions, VideoPlan, VideoRule, count_windows,
 };
 
 use super::{Check, Context};
@@ -255,6 +255,15 @@ impl Check {
             }
         };
         let sound = self.sound(asked.sound, rule, model, format);
+        let context = self.context(asked, rule, frames, model);
+        let vae_tiling = asked.vae_tiling == Some(true);
+        if vae_tiling && !rule.vae_tiling {
+            self.refuse(
+                "video.vae_tiling",
+                format!("{} makes its frames whole", model.name),
+                "Leave it out.",
+            );
+        }
         Some(VideoPlan {
             frames,
             fps,
@@ -263,7 +272,84 @@ impl Check {
             boundary,
             shift,
             sound,
+            context_frames: context.map(|[window, _]| window),
+            context_overlap: context.map(|[_, overlap]| overlap),
+            context_windows: context
+                .map(|[window, overlap]| count_windows(frames, window, overlap, rule.frame_step)),
+            vae_tiling,
         })
+    }
+
+    /// The windows that a clip goes through: frames of one, and how many neighbours share at least,
+    /// both brought to the model's rule.
+    fn context(
+        &mut self,
+        asked: &VideoOptions,
+        rule: &VideoRule,
+        frames: u32,
+        model: &Model,
+    ) -> Option<[u32; 2]> {
+        let Some(wanted) = asked.context_frames else {
+            if asked.context_overlap.is_some() {
+                self.refuse(
+                    "video.context_overlap",
+                    "windows are to share frames, and there are no windows",
+                    "Give the frames of a window too, or leave it empty.",
+                );
+            }
+            return None;
+        };
+        let Some(context) = rule.context else {
+            self.refuse(
+                "video.context_frames",
+                format!("{} sees a clip as a whole", model.name),
+                "Leave it empty.",
+            );
+            return None;
+        };
+        let step = rule.frame_step.max(1);
+        let wanted = self.whole_number(
+            "video.context_frames",
+            Some(wanted),
+            context.frames,
+            context.frames.default,
+        );
+        // The first latent frame stands for one frame, every other one for `step`.
+        let latent = wanted.saturating_sub(1).saturating_add(step / 2) / step + 1;
+        let latent = latent.min(context.frames.max.saturating_sub(1) / step + 1);
+        let window = (latent - 1) * step + 1;
+        if window != wanted {
+            self.note(
+                "video.context_frames",
+                format!("a window has {window} frames: one more than a multiple of {step}"),
+            );
+        }
+        let shared = match asked.context_overlap {
+            None => (3 * latent + 4) / 8,
+            Some(overlap) => (overlap.saturating_add(step / 2) / step).max(1),
+        };
+        let most = (3 * latent / 4).max(1);
+        if shared > most {
+            self.refuse(
+                "video.context_overlap",
+                format!("windows of {window} frames cannot share {}", shared * step),
+                format!("Use at most {}, three quarters of a window.", most * step),
+            );
+        }
+        let overlap = shared.clamp(1, most) * step;
+        if asked.context_overlap.is_some_and(|asked| asked != overlap) && shared <= most {
+            self.note(
+                "video.context_overlap",
+                format!("windows share {overlap} frames: a multiple of {step}"),
+            );
+        }
+        if frames <= window {
+            self.note(
+                "video.context_frames",
+                format!("the clip of {frames} frames fits into one window of {window}"),
+            );
+        }
+        Some([window, overlap])
     }
 
     /// Whether the clip has sound: where the model makes any, unless nobody would hear it.
@@ -321,18 +407,22 @@ impl Check {
             (None, None) => return rule.frames.default,
         };
         // A length in seconds is about right anyway; the rule has its own last word.
+        let longest = match rule.context {
+            Some(context) if asked.context_frames.is_some() => context.longest,
+            _ => rule.frames.max,
+        };
+        let range = IntRange {
+            max: longest,
+            ..rule.frames
+        };
         let wanted = match asked.seconds {
-            Some(_) => wanted.clamp(rule.frames.min, rule.frames.max),
-            None => self.whole_number(
-                "video.frames",
-                Some(wanted),
-                rule.frames,
-                rule.frames.default,
-            ),
+            Some(_) => wanted.clamp(range.min, range.max),
+            None => self.whole_number("video.frames", Some(wanted), range, range.default),
         };
         let step = rule.frame_step.max(1);
-        let largest = (rule.frames.max.saturating_sub(1)) / step * step + 1;
-        let rounded = ((wanted.saturating_sub(1) + step / 2) / step * step + 1).min(largest);
+        let largest = (range.max.saturating_sub(1)) / step * step + 1;
+        let steps = wanted.saturating_sub(1).saturating_add(step / 2) / step;
+        let rounded = steps.saturating_mul(step).saturating_add(1).min(largest);
         if rounded != wanted && asked.frames.is_some() {
             self.note(
                 "video.frames",

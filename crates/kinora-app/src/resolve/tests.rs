@@ -354,6 +354,87 @@ fn table() -> Vec<(Value, Expect)> {
             json!({"prompt": "x", "model": "full", "step_cache": 0.6}),
             No(&[(INVALID, "step_cache")]),
         ),
+        // Windows: longer clips than the network sees, by its rule.
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE,
+                   "video": {"frames": 161, "context_frames": 81, "context_overlap": 16}}),
+            Ok_(
+                json!({"video": {"frames": 161, "fps": 16, "context_frames": 81,
+                                 "context_overlap": 16, "context_windows": 3}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE,
+                   "video": {"frames": 161, "context_frames": 80}}),
+            Ok_(
+                json!({"video": {"frames": 161, "fps": 16, "context_frames": 81,
+                                 "context_overlap": 32, "context_windows": 3}}),
+                1,
+            ),
+        ),
+        // One window is enough, and an overlap of 18 is none that the model has.
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE,
+                   "video": {"frames": 49, "context_frames": 49, "context_overlap": 18}}),
+            Ok_(
+                json!({"video": {"frames": 49, "fps": 16, "context_frames": 49,
+                                 "context_overlap": 20, "context_windows": 1}}),
+                2,
+            ),
+        ),
+        // A draft keeps them for the clip in full.
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "steps": 40, "draft": true,
+                   "video": {"frames": 161, "context_frames": 81}}),
+            Ok_(
+                json!({"size": {"width": 544, "height": 368}, "steps": 10,
+                       "video": {"frames": 33, "fps": 16, "context_frames": 81,
+                                 "context_overlap": 32, "context_windows": 1},
+                       "draft": {"size": {"width": 1088, "height": 720}, "steps": 40,
+                                 "frames": 161}}),
+                1,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE,
+                   "video": {"frames": 161, "context_overlap": 16}}),
+            No(&[
+                (INVALID, "video.frames"),
+                (INVALID, "video.context_overlap"),
+            ]),
+        ),
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE,
+                   "video": {"frames": 1029, "context_frames": 5, "context_overlap": 90}}),
+            No(&[
+                (INVALID, "video.frames"),
+                (INVALID, "video.context_frames"),
+                (INVALID, "video.context_overlap"),
+            ]),
+        ),
+        (
+            json!({"prompt": "x", "model": "talker", "video": {"context_frames": 81}}),
+            No(&[(INVALID, "video.context_frames")]),
+        ),
+        // What moves keeps nothing.
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "step_cache": 0.125,
+                   "video": {"frames": 161, "context_frames": 81}}),
+            No(&[(INVALID, "step_cache")]),
+        ),
+        // Tiles, where the model's VAE takes them.
+        (
+            json!({"prompt": "x", "model": "mover", "image": HERE, "video": {"vae_tiling": true}}),
+            Ok_(
+                json!({"video": {"frames": 81, "fps": 16, "vae_tiling": true}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "talker", "video": {"vae_tiling": true}}),
+            No(&[(INVALID, "video.vae_tiling")]),
+        ),
         // Drafts.
         (
             json!({"prompt": "x", "model": "mover", "image": HERE, "steps": 40, "draft": true}),

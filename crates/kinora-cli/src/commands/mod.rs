@@ -51,6 +51,9 @@ pub async fn request(context: &Context, look: &Look) -> Result<Request, Refusal>
         ("boundary", look.boundary.map(|v| json!(v))),
         ("shift", look.shift.map(|v| json!(v))),
         ("sound", look.no_sound.then_some(json!(false))),
+        ("vae_tiling", look.vae_tiling.then_some(json!(true))),
+        ("context_frames", look.context_frames.map(|v| json!(v))),
+        ("context_overlap", look.context_overlap.map(|v| json!(v))),
     ] {
         if let Some(value) = value {
             clip.insert(name.to_owned(), value);

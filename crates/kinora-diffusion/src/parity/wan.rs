@@ -87,6 +87,8 @@ fn read_jobs(case: &Case) -> Result<Vec<VideoParams>> {
                 first_frame: picture(&inputs.image)?,
                 last_frame: picture(&inputs.last_image)?,
                 latents: Some(noise.narrow(0, row, 1)?),
+                context: None,
+                vae_tiling: false,
             })
         })
         .collect()
@@ -153,7 +155,7 @@ impl Report {
             let latents = encode_clip(pipeline, &frames)?;
             self.compare("vae.encode0.out", "", &latents, GATE_RUN)?;
         }
-        let condition = pipeline.condition(first, || false)?;
+        let condition = pipeline.condition(first, RunLimits::NONE, || false)?;
         if let (Some(condition), Some(latents)) = (condition, &first.latents) {
             let input = condition.apply(latents)?;
             self.compare("transformer.call0.in.hidden_states", "", &input, GATE_RUN)?;

@@ -38,7 +38,7 @@ pub use self::{
     sd::SdPipeline,
     sdxl::SdxlPipeline,
     text_cache::TextCache,
-    wan::{Switch, VideoParams, WanPipeline},
+    wan::{Context, Switch, VideoParams, WanPipeline},
     watch::{RgbImage, RunWatch, Sound},
 };
 use crate::{Result, adapters::Adaptive};

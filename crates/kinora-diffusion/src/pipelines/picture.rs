@@ -41,8 +41,7 @@ pub(crate) fn to_rgb(pixels: &Tensor) -> Result<RgbImage> {
     let mut rgb = vec![0; 3 * plane];
     for (i, pixel) in rgb.as_chunks_mut::<3>().0.iter_mut().enumerate() {
         for (channel, value) in pixel.iter_mut().enumerate() {
-            let unit = (values[channel * plane + i] / 2.0 + 0.5).clamp(0.0, 1.0);
-            *value = (unit * 255.0).round_ties_even() as u8;
+            *value = to_byte(values[channel * plane + i]);
         }
     }
     Ok(RgbImage {
@@ -50,6 +49,74 @@ pub(crate) fn to_rgb(pixels: &Tensor) -> Result<RgbImage> {
         height: height as u32,
         rgb,
     })
+}
+
+/// −1 to 1 → 8 bits.
+fn to_byte(value: f32) -> u8 {
+    let unit = (value / 2.0 + 0.5).clamp(0.0, 1.0);
+    (unit * 255.0).round_ties_even() as u8
+}
+
+/// Frames in 8 bits that come in parts.
+#[derive(Debug)]
+pub(crate) struct Canvas(Vec<RgbImage>);
+
+impl Canvas {
+    /// Black frames.
+    pub fn new(count: u32, width: u32, height: u32) -> Self {
+        let frame = RgbImage {
+            width,
+            height,
+            rgb: vec![0; 3 * width as usize * height as usize],
+        };
+        Self(vec![frame; count as usize])
+    }
+
+    /// Puts a part, (3, height, width) in −1 to 1, into a frame at a row and a column.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], and [`Error::Shape`] where the frame has no such place.
+    pub fn put(&mut self, frame: usize, place: [usize; 2], pixels: &Tensor) -> Result<()> {
+        let (channels, height, width) = pixels.dims3()?;
+        let [top, left] = place;
+        let fits = |image: &&mut RgbImage| {
+            channels == 3
+                && top + height <= image.height as usize
+                && left + width <= image.width as usize
+        };
+        let Some(image) = self.0.get_mut(frame).filter(fits) else {
+            bail_shape!(
+                "a part of {:?} at {place:?} of frame {frame}",
+                pixels.dims()
+            );
+        };
+        let values = pixels
+            .to_dtype(DType::F32)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(Error::NotFinite {
+                stage: "clip",
+                fault: "not finite",
+            });
+        }
+        let (plane, columns) = (height * width, image.width as usize);
+        for y in 0..height {
+            let start = 3 * ((top + y) * columns + left);
+            let line = &mut image.rgb[start..start + 3 * width];
+            for (x, pixel) in line.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                for (channel, value) in pixel.iter_mut().enumerate() {
+                    *value = to_byte(values[channel * plane + y * width + x]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The frames, in order.
+    pub fn into_frames(self) -> Vec<RgbImage> {
+        self.0
+    }
 }
 
 /// The frames of a clip on their way out.
@@ -98,6 +165,15 @@ impl Frames {
         Ok(())
     }
 
+    /// Hands on a frame that is in 8 bits already.
+    pub fn tell_ready(&mut self, frame: RgbImage, watch: &mut dyn RunWatch) -> Result<()> {
+        let first = *self.constant.get_or_insert(f32::from(frame.rgb[0]));
+        self.is_varied |= frame.rgb.iter().any(|value| f32::from(*value) != first);
+        watch.frame(self.job, self.told, self.count, frame)?;
+        self.told += 1;
+        Ok(())
+    }
+
     /// After the last frame.
     ///
     /// # Errors
@@ -130,6 +206,24 @@ mod tests {
         assert_eq!(picture.rgb, [0, 128, 191, 255, 0, 255]);
         assert_eq!((picture.width, picture.height), (2, 1));
         assert!(to_rgb(&pixels.reshape((1, 2, 1, 3)).unwrap()).is_err());
+    }
+
+    #[test]
+    fn parts_of_a_frame_come_to_their_places() {
+        let pixels = |values: &[f32], shape| Tensor::from_slice(values, shape, &Device::Cpu);
+        let mut canvas = Canvas::new(2, 2, 1);
+        let part = pixels(&[-1.0, 0.0, 1.0], (3, 1, 1)).unwrap();
+        canvas.put(1, [0, 1], &part).unwrap();
+        assert!(canvas.put(1, [0, 2], &part).is_err());
+        assert!(canvas.put(2, [0, 0], &part).is_err());
+        let wild = pixels(&[f32::NAN, 0.0, 1.0], (3, 1, 1)).unwrap();
+        assert!(matches!(
+            canvas.put(0, [0, 0], &wild),
+            Err(Error::NotFinite { .. })
+        ));
+        let frames = canvas.into_frames();
+        assert_eq!(frames[0].rgb, [0; 6]);
+        assert_eq!(frames[1].rgb, [0, 0, 0, 0, 128, 255]);
     }
 
     #[test]

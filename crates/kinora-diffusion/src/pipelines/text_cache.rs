@@ -3,7 +3,7 @@
 //!
 //! One file for each text, named by the SHA-256 of everything that decides its content: the encoders'
 //! files and configurations, the tokenizers, what adapters change in the encoders, device and number
-//! format, [`TEXT_NUMERICS`], lengths, and the text itself. Names and contents hold no word of the
+//! format, revision of the encoders, lengths, and the text itself. Names and contents hold no word of the
 //! text. Files are complete or not there, and carry a digest of their content; one that does not fit
 //! it is removed. The files that were used longest ago leave when the folder grows too large. Several
 //! processes may share a folder.
@@ -48,8 +48,11 @@ static WRITTEN: AtomicU64 = AtomicU64::new(0);
 pub struct TextCache {
     folder: PathBuf,
     limit: u64,
-    sha256_of: Box<dyn Fn(&Path) -> Option<String> + Send + Sync>,
+    sha256_of: HashOf,
 }
+
+/// The SHA-256 of a file, where it is known.
+type HashOf = Box<dyn Fn(&Path) -> Option<String> + Send + Sync>;
 
 impl std::fmt::Debug for TextCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -2,10 +2,13 @@
 
 #[cfg(test)]
 mod adapter_tests;
+mod check;
 mod condition;
+mod decode;
 mod experts;
 mod params;
 mod run;
+mod windows;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -20,15 +23,16 @@ use kinora_weights::{
     wan::{WanComponent, WanInput as Input, WanLayout, WanParts},
 };
 
-pub use self::params::{Switch, VideoParams};
+pub use self::params::{Context, Switch, VideoParams};
 use self::{
-    condition::{Condition, encode_channels, encode_first, like, to_frames},
+    condition::{Condition, encode_channels, encode_first, like},
     experts::Experts,
     run::Row,
+    windows::Windows,
 };
 use super::{
     Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, TextCache, checkpoint::Identity,
-    on_demand::OnDemand, picture, text_cache::KeptTexts,
+    on_demand::OnDemand, text_cache::KeptTexts,
 };
 use crate::{
     Error, Result,
@@ -38,17 +42,11 @@ use crate::{
     noise::Generator,
     previews::LatentPreview,
     samplers::{Config, Options, Program, Run},
-    step_cache::{self, Anchors},
+    step_cache::Anchors,
     text::{Tokenizer, Umt5Encoder, clean_prompt},
     vae::WanVae,
     vision::ClipVision,
 };
-
-/// Bounds on what a request may ask, far above any use.
-const MAX_STEPS: u32 = 1000;
-const MAX_SIDE: u32 = 8192;
-const MAX_FRAMES: u32 = 4097;
-const MAX_TEXT_TOKENS: usize = 4096;
 
 /// A Wan model. Of two denoisers one is in memory at a time, unless there is room for both; encoders
 /// of texts and given frames are when they were needed.
@@ -221,7 +219,7 @@ impl WanPipeline {
         }
         let mut timings = vec![JobTimings::default(); jobs.len()];
         let texts = self.encode(jobs, watch, &mut timings)?;
-        let mut rows = self.prepare(jobs, &texts, watch, &mut timings)?;
+        let mut rows = self.prepare(jobs, &texts, limits, watch, &mut timings)?;
         let mut failure = None;
         if self.experts.are_two() {
             for row in &mut rows {
@@ -237,7 +235,7 @@ impl WanPipeline {
             if !row.is_done() {
                 continue;
             }
-            match self.decode(row, watch, &mut timings) {
+            match self.decode(row, limits, watch, &mut timings) {
                 Err(error @ Error::NotFinite { .. }) => {
                     tracing::warn!(job = row.job, %error, "a clip is unusable");
                     failure.get_or_insert(error);
@@ -251,102 +249,7 @@ impl WanPipeline {
         }
     }
 
-    fn check(&self, params: &VideoParams, limits: RunLimits) -> Result<()> {
-        let refuse = |reason: String| Err(Error::BadRequest(reason));
-        let (width, height) = (params.width, params.height);
-        let step = self.size_step();
-        if [width, height]
-            .iter()
-            .any(|side| *side == 0 || side % step != 0 || *side > MAX_SIDE)
-        {
-            return refuse(format!(
-                "{width} × {height} pixels; both must be multiples of {step}, up to {MAX_SIDE}"
-            ));
-        }
-        let time = self.frame_step();
-        if params.frames == 0 || params.frames % time != 1 % time || params.frames > MAX_FRAMES {
-            return refuse(format!(
-                "{} frames; they must be one more than a multiple of {time}, up to {MAX_FRAMES}",
-                params.frames
-            ));
-        }
-        if !(1..=MAX_STEPS).contains(&params.steps) {
-            return refuse(format!(
-                "{} steps; 1 to {MAX_STEPS} are possible",
-                params.steps
-            ));
-        }
-        if !(1..=MAX_TEXT_TOKENS).contains(&params.text_tokens) {
-            return refuse(format!(
-                "{} text tokens; 1 to {MAX_TEXT_TOKENS} are possible",
-                params.text_tokens
-            ));
-        }
-        step_cache::check(params.step_cache)?;
-        let numbers = [Some(params.guidance), params.guidance_2];
-        if numbers
-            .into_iter()
-            .flatten()
-            .any(|value| !value.is_finite())
-        {
-            return refuse("guidance must be a finite number".into());
-        }
-        if params
-            .shift
-            .is_some_and(|shift| !(shift.is_finite() && shift > 0.0))
-        {
-            return refuse("the shift must be above 0".into());
-        }
-        let (Switch::Boundary(share) | Switch::LowShare(share)) = params.switch else {
-            return self.check_frames(params, limits);
-        };
-        if !(0.0..=1.0).contains(&share) {
-            return refuse("the share of an expert must lie from 0 to 1".into());
-        }
-        self.check_frames(params, limits)
-    }
-
-    /// Given frames, and memory.
-    fn check_frames(&self, params: &VideoParams, limits: RunLimits) -> Result<()> {
-        let refuse = |reason: &str| Err(Error::BadRequest(reason.to_owned()));
-        let has_first = params.first_frame.is_some();
-        let has_last = params.last_frame.is_some();
-        if has_first && self.parts.input == Input::Text {
-            return refuse("this model makes clips from text alone; it takes no picture");
-        }
-        if !has_first && self.parts.needs_first_frame() {
-            return refuse("this model needs a picture to begin with");
-        }
-        if has_last && !self.parts.takes_last_frame() {
-            return refuse("this model takes no picture to end with");
-        }
-        if has_last && params.frames == 1 {
-            return refuse("a clip of one frame cannot both begin and end with a picture");
-        }
-        if !has_last && self.parts.needs_last_frame() {
-            return refuse("this model needs a picture to end with too");
-        }
-        let estimate = self.parts.estimate(
-            (params.width, params.height),
-            params.frames,
-            self.dtype.size_in_bytes() as u64,
-        );
-        let kept = step_cache::kept_bytes(
-            params.step_cache,
-            1 + u64::from(params.is_guided()),
-            self.token_grid(params).iter().product::<usize>() as u64,
-            self.parts.transformer.hidden() as u64,
-            self.dtype.size_in_bytes() as u64,
-        );
-        let needed = (estimate.activations.saturating_add(kept)).max(estimate.decode);
-        if needed > limits.memory {
-            return Err(Error::OutOfMemory {
-                needed,
-                available: limits.memory,
-            });
-        }
-        Ok(())
-    }
+    // What is refused beforehand is in `check`.
 
     // ---- encode -------------------------------------------------------------------------------
 
@@ -427,6 +330,7 @@ impl WanPipeline {
         &self,
         jobs: &'a [VideoParams],
         texts: &HashMap<(String, usize), WanText>,
+        limits: RunLimits,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Row<'a>>> {
@@ -442,7 +346,8 @@ impl WanPipeline {
                 false => None,
             };
             let clock = Instant::now();
-            let Some(condition) = self.condition(params, || watch.is_cancelled(job))? else {
+            let condition = self.condition(params, limits, || watch.is_cancelled(job))?;
+            let Some(condition) = condition else {
                 continue;
             };
             let images = self.embed_images(params)?;
@@ -451,6 +356,7 @@ impl WanPipeline {
             let latents = self.start_latents(params, &mut generator)?;
             let program = Arc::new(self.program(params)?);
             let first_low = self.first_low(params, &program);
+            let has_first = condition.tensor().is_some();
             let mut row = Row {
                 job,
                 params,
@@ -460,6 +366,7 @@ impl WanPipeline {
                 condition,
                 generator,
                 first_low,
+                windows: self.windows(params, has_first)?,
                 run: Run::start(program, &latents, false)?,
                 identity: String::new(),
                 anchors: Anchors::default(),
@@ -478,16 +385,19 @@ impl WanPipeline {
     pub(crate) fn condition(
         &self,
         params: &VideoParams,
+        limits: RunLimits,
         is_cancelled: impl FnMut() -> bool,
     ) -> Result<Option<Condition>> {
         let size = (params.width, params.height);
         let like = like(&self.device, self.dtype)?;
+        let tiles = self.tiles(params, limits)?;
         match (self.parts.input, &params.first_frame) {
             (Input::FirstFrame, Some(first)) => {
-                Ok(Some(encode_first(&self.vae, first, size, &like)?))
+                encode_first(&self.vae, tiles, first, size, &like, is_cancelled)
             }
             (Input::Channels, Some(first)) => encode_channels(
                 &self.vae,
+                tiles,
                 (first, params.last_frame.as_ref()),
                 size,
                 params.frames as usize,
@@ -590,9 +500,33 @@ impl WanPipeline {
 
     /// Frames, rows and columns of tokens.
     pub(crate) fn token_grid(&self, params: &VideoParams) -> [usize; 3] {
+        self.tokens_of(self.latent_grid(params))
+    }
+
+    /// Latent frames, rows and columns as frames, rows and columns of tokens.
+    fn tokens_of(&self, [frames, rows, columns]: [usize; 3]) -> [usize; 3] {
         let [p, q, r] = self.parts.transformer.patch_size;
-        let [frames, rows, columns] = self.latent_grid(params);
         [frames / p, rows / q, columns / r]
+    }
+
+    /// The windows of a clip that does not fit into one. `has_first`: its first frame is given.
+    fn windows(&self, params: &VideoParams, has_first: bool) -> Result<Option<Windows>> {
+        let Some(context) = params.context else {
+            return Ok(None);
+        };
+        let [clip, ..] = self.latent_grid(params);
+        let len = self.vae.latent_frames(context.frames as usize);
+        if len >= clip {
+            return Ok(None);
+        }
+        // A window begins at any latent frame.
+        if self.parts.transformer.patch_size[0] != 1 {
+            return Err(Error::BadRequest(
+                "this model's tokens span several frames; it takes no windows".to_owned(),
+            ));
+        }
+        let overlap = (context.overlap / self.frame_step().max(1)) as usize;
+        Ok(Some(Windows::new(clip, len, overlap, has_first)))
     }
 
     /// Noise, (1, channels, latent frames, rows, columns), f32.
@@ -627,6 +561,9 @@ impl WanPipeline {
         identity.add(format!("{sizes:?} {guidance:?} {:?}", params.sampler).as_bytes());
         if params.step_cache > 0.0 {
             identity.add(format!("step cache {:?}", params.step_cache).as_bytes());
+        }
+        if let Some(windows) = &row.windows {
+            identity.add(format!("{windows:?}").as_bytes());
         }
         let program = row.run.program();
         identity.add_f32s(&program.sigmas);
@@ -678,40 +615,7 @@ impl WanPipeline {
         Ok(())
     }
 
-    // Denoising is in `run`.
-
-    // ---- decode -------------------------------------------------------------------------------
-
-    /// One row's latents as frames, each told as soon as it is there.
-    fn decode(
-        &self,
-        row: &Row,
-        watch: &mut dyn RunWatch,
-        timings: &mut [JobTimings],
-    ) -> Result<()> {
-        let job = row.job;
-        let clock = Instant::now();
-        let latents = row.condition.keep_first(row.run.latents())?;
-        picture::check("latents", &latents)?;
-        let latents = self
-            .vae
-            .unscale(&to_frames(&latents)?)?
-            .to_dtype(self.dtype)?;
-        let (count, frames) = (latents.dim(0)?, row.params.frames);
-        let mut decoding = self.vae.decoding();
-        let mut told = picture::Frames::new(job, frames);
-        for i in 0..count {
-            watch.stage(job, Stage::Decoding, i as u32, count as u32);
-            if watch.is_cancelled(job) {
-                return Ok(());
-            }
-            told.tell(&decoding.push(&latents.narrow(0, i, 1)?)?, watch)?;
-        }
-        told.finish()?;
-        watch.stage(job, Stage::Decoding, count as u32, count as u32);
-        timings[job].decoding_ms = milliseconds(clock);
-        Ok(())
-    }
+    // Denoising is in `run`, decoding in `decode`.
 
     /// What shows latents as colours.
     fn preview(&self) -> Result<&LatentPreview> {

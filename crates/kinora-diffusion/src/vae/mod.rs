@@ -17,4 +17,4 @@ pub use ltx_audio::LtxAudioVae;
 pub use patches::to_pixels;
 pub use tiling::Tiling;
 pub use vocoder::Vocoder;
-pub use wan::{WanDecoding, WanEncoding, WanVae};
+pub use wan::{FinishedPart, WanDecoding, WanEncoding, WanTiles, WanVae};

@@ -7,11 +7,13 @@
 //! after it, `time_scale` frames share one.
 
 mod blocks;
+mod tiles;
 
 use candle_core::Tensor;
 use kinora_weights::{LatentStats, WanVaeConfig};
 
 use self::blocks::{Decoder, Encoder, Memory, POINT};
+pub use self::tiles::{FinishedPart, WanTiles};
 use super::patches::{fold_patches, unfold_patches};
 use crate::{
     Result,
@@ -135,14 +137,23 @@ impl WanDecoding<'_> {
     /// → (frames, 3, height · scale, width · scale) in −1 to 1. The clip's first latent frame makes
     /// one frame, every other one `time_scale`.
     pub fn push(&mut self, latents: &Tensor) -> Result<Tensor> {
+        let patch = self.vae.config.patch_size;
+        let frames = self.push_folded(latents)?;
+        on_workers(latents.device(), || {
+            Ok(unfold_patches(&frames, patch)?.clamp(-1.0, 1.0)?)
+        })
+    }
+
+    /// The same before patches are unfolded and pixels limited: (frames, 3 · patch², …).
+    fn push_folded(&mut self, latents: &Tensor) -> Result<Tensor> {
         let (count, channels, ..) = latents.dims4()?;
         if count == 0 || channels != self.vae.config.latent_channels {
             bail_shape!("a decoder got latents of {:?}", latents.dims());
         }
         if self.memory.is_first() && count > 1 {
             // The first latent frame goes another way.
-            let first = self.push(&latents.narrow(0, 0, 1)?)?;
-            let rest = self.push(&latents.narrow(0, 1, count - 1)?)?;
+            let first = self.push_folded(&latents.narrow(0, 0, 1)?)?;
+            let rest = self.push_folded(&latents.narrow(0, 1, count - 1)?)?;
             return Ok(Tensor::cat(&[&first, &rest], 0)?);
         }
         let vae = self.vae;
@@ -153,7 +164,7 @@ impl WanDecoding<'_> {
                 .forward(&latents.contiguous()?, self.memory.slot(), None)?;
             let x = vae.decoder.forward(x, &mut self.memory)?;
             self.memory.end();
-            Ok(unfold_patches(&x, vae.config.patch_size)?.clamp(-1.0, 1.0)?)
+            Ok(x)
         })
     }
 }

@@ -4,7 +4,7 @@
 use kinora_core::{Mode, Plan, VideoPlan};
 use kinora_diffusion::{
     Error, Result,
-    pipelines::{Ltx2Guidance, Ltx2Params, LtxParams, RgbImage, Switch, VideoParams},
+    pipelines::{Context, Ltx2Guidance, Ltx2Params, LtxParams, RgbImage, Switch, VideoParams},
     vision::crop::fill,
 };
 use kinora_weights::{ltx::LtxParts, ltx2::Ltx2Parts};
@@ -67,6 +67,9 @@ pub(super) fn wan(plan: &Plan) -> Result<VideoParams> {
         first_frame,
         last_frame,
         latents: None,
+        context: (video.context_frames.zip(video.context_overlap))
+            .map(|(frames, overlap)| Context { frames, overlap }),
+        vae_tiling: video.vae_tiling,
     })
 }
 

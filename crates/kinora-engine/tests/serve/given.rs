@@ -144,6 +144,10 @@ fn clip(root: &std::path::Path, format: ClipFormat) -> Plan {
         boundary: None,
         shift: None,
         sound: None,
+        context_frames: None,
+        context_overlap: None,
+        context_windows: None,
+        vae_tiling: false,
     });
     made
 }

@@ -12,24 +12,33 @@ pub struct ClipEstimate {
     pub activations: u64,
     /// Peak of the decoder.
     pub decode: u64,
+    /// Peak of the decoder in the smallest tiles; where that is more, of whole frames.
+    pub tiled_decode: u64,
 }
+
+/// Sides of tiles of frames, in pixels, the largest first; neighbours share [`TILE_SHARED`].
+pub const TILE_SIDES: [u64; 4] = [768, 512, 384, 256];
+/// Pixels along an axis that neighbouring tiles share.
+pub const TILE_SHARED: u64 = 64;
 
 impl WanParts {
     /// What a run of a clip of this size needs besides weights, in activations of
-    /// `bytes_per_number`. The decode grows with the size of a frame only.
+    /// `bytes_per_number`: of all frames, and of those that the network sees at once. The decode
+    /// grows with the size of a frame only.
     pub fn estimate(
         &self,
         (width, height): (u32, u32),
-        frames: u32,
+        (frames, seen): (u32, u32),
         bytes_per_number: u64,
     ) -> ClipEstimate {
         let scale = self.vae.scale() as u64;
         let (columns, rows) = (u64::from(width) / scale, u64::from(height) / scale);
         let time = self.vae.time_scale() as u64;
-        let latent_frames = u64::from(frames).saturating_sub(1) / time + 1;
+        let latent_frames = |frames: u32| u64::from(frames).saturating_sub(1) / time + 1;
+        let latent = rows.saturating_mul(columns);
         let transformer = &self.transformer;
-        let tokens = latent_frames.saturating_mul(rows).saturating_mul(columns)
-            / transformer.patch_len().max(1) as u64;
+        let tokens =
+            latent_frames(seen).saturating_mul(latent) / transformer.patch_len().max(1) as u64;
         // Stream, norm, queries, keys and values with their packed copies, attention, output; or
         // the inside of the feed-forward layer, twice.
         let hidden = transformer.hidden() as u64;
@@ -39,12 +48,43 @@ impl WanParts {
             .saturating_mul(hidden)
             .saturating_mul(transformer.layers as u64);
         let numbers = tokens.saturating_mul(wide).saturating_add(context);
+        // Of a clip in windows the whole stays besides: what goes in, latents with what the sampler
+        // remembers of them, and the blended answer, in f32.
+        let whole = match seen < frames {
+            true => latent_frames(frames).saturating_mul(latent).saturating_mul(
+                (transformer.in_channels + 8 * self.vae.latent_channels) as u64 * 4,
+            ),
+            false => 0,
+        };
         ClipEstimate {
             activations: numbers
                 .saturating_mul(bytes_per_number)
+                .saturating_add(whole)
                 .saturating_add(64 << 20),
-            decode: self.decode_bytes(rows.saturating_mul(columns), bytes_per_number),
+            decode: self.decode_bytes(latent, bytes_per_number),
+            tiled_decode: self
+                .tiled_decode((width, height), frames, TILE_SIDES[3], bytes_per_number)
+                .min(self.decode_bytes(latent, bytes_per_number)),
         }
+    }
+
+    /// What decoding takes in tiles of `side` pixels: one of them on its way, the frames in 8 bits,
+    /// of which every one waits for its last tile, and the edges that the next tiles fade from.
+    pub fn tiled_decode(
+        &self,
+        (width, height): (u32, u32),
+        frames: u32,
+        side: u64,
+        bytes_per_number: u64,
+    ) -> u64 {
+        let scale = (self.vae.scale() as u64).max(1);
+        let (width, height, frames) = (u64::from(width), u64::from(height), u64::from(frames));
+        let tile = (side.min(width) / scale).saturating_mul(side.min(height) / scale);
+        // Two rows of tiles, which share columns, and two tiles of a row; f32.
+        let edges = (3 * width + 2 * side).saturating_mul(TILE_SHARED * 3 * 4);
+        let each_frame = (3 * width).saturating_mul(height).saturating_add(edges);
+        self.decode_bytes(tile, bytes_per_number)
+            .saturating_add(each_frame.saturating_mul(frames))
     }
 
     /// The decoder at its widest level: the frames of one latent frame, their padded copy, result

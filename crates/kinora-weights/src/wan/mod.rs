@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 
 use kinora_core::WeightFile;
 
-pub use self::{folders::CLASSES, memory::ClipEstimate};
+pub use self::{
+    folders::CLASSES,
+    memory::{ClipEstimate, TILE_SHARED, TILE_SIDES},
+};
 use crate::{
     ClipVisionParts, Error, LatentStats, Result, T5Config, WanConfig, WanVaeConfig, WeightSet,
     layout::{Origin, base_folder, list_files_as},

@@ -409,6 +409,14 @@ export interface ContactSheet {
   width: number;
 }
 
+/** Windows in time: how long they may be, and what they make possible. */
+export interface ContextRule {
+  /** Frames of a window; the default is the length that the model was trained on. */
+  frames: IntRange;
+  /** The most frames of a clip that goes through windows. */
+  longest: number;
+}
+
 /** The processor. */
 export interface CpuInfo {
   /** Logical cores. */
@@ -2208,6 +2216,13 @@ export interface VideoOptions {
   boundary: number | null;
   /** Guidance scale of the second expert; None: that of the first. */
   cfg_2: number | null;
+  /**
+   * Frames that the network sees at once: a longer clip goes through it in windows of that
+   * length, which share frames with their neighbours. None: the whole clip at once.
+   */
+  context_frames: number | null;
+  /** Frames that neighbouring windows share at least. None: three eighths of a window. */
+  context_overlap: number | null;
   /** The picture that the clip ends with. */
   end_image: PictureRef | null;
   /** Frames in a second. */
@@ -2222,6 +2237,8 @@ export interface VideoOptions {
   shift: number | null;
   /** Whether it has sound. None: where the model makes any and the file format can carry it. */
   sound: boolean | null;
+  /** Whether frames go through the VAE in tiles. None: where the whole does not fit into memory. */
+  vae_tiling: boolean | null;
 }
 
 /** What may be asked of a clip. Everything may be left out. */
@@ -2233,6 +2250,13 @@ export interface VideoOptionsInput {
   boundary?: number | null;
   /** Guidance scale of the second expert; None: that of the first. */
   cfg_2?: number | null;
+  /**
+   * Frames that the network sees at once: a longer clip goes through it in windows of that
+   * length, which share frames with their neighbours. None: the whole clip at once.
+   */
+  context_frames?: number | null;
+  /** Frames that neighbouring windows share at least. None: three eighths of a window. */
+  context_overlap?: number | null;
   /** The picture that the clip ends with. */
   end_image?: PictureRef | null;
   /** Frames in a second. */
@@ -2247,6 +2271,8 @@ export interface VideoOptionsInput {
   shift?: number | null;
   /** Whether it has sound. None: where the model makes any and the file format can carry it. */
   sound?: boolean | null;
+  /** Whether frames go through the VAE in tiles. None: where the whole does not fit into memory. */
+  vae_tiling?: boolean | null;
 }
 
 /** A clip, fully decided. */
@@ -2258,6 +2284,15 @@ export interface VideoPlan {
   boundary?: number | null;
   /** Guidance scale of the second expert; None: that of the first. */
   cfg_2?: number | null;
+  /** Frames of a window that the network sees at once. None: it sees the whole clip. */
+  context_frames?: number | null;
+  /** Frames that neighbouring windows share at least. None: there are no windows. */
+  context_overlap?: number | null;
+  /**
+   * Windows that cover the clip at every step; 1: it fits into one, as if there were none. None:
+   * there are no windows.
+   */
+  context_windows?: number | null;
   /** Frames in a second. */
   fps: number;
   /** Frames. */
@@ -2268,10 +2303,17 @@ export interface VideoPlan {
   shift?: number | null;
   /** Whether it has the sound that the model makes with it. None: the model makes none. */
   sound?: boolean | null;
+  /**
+   * Whether frames go through the VAE in tiles however much memory there is; else they do where
+   * the whole does not fit.
+   */
+  vae_tiling?: boolean;
 }
 
 /** Which clips a model makes. */
 export interface VideoRule {
+  /** The windows in which a long clip can go through the network. None: it sees whole clips only. */
+  context?: ContextRule | null;
   /** Whether a picture can be given that the clip ends with. */
   end_image?: boolean;
   /**
@@ -2289,6 +2331,8 @@ export interface VideoRule {
   shift?: FloatRange | null;
   /** Whether it makes sound with the pictures. */
   sound?: boolean;
+  /** Whether its frames can go through the VAE in tiles. */
+  vae_tiling?: boolean;
 }
 
 /**

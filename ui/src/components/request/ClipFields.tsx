@@ -1,7 +1,7 @@
 // What only clips have: how long, how fast, how they end, and how two networks share the steps.
 import { useState } from 'react';
 
-import type { VideoRule } from '@/api/types';
+import type { ContextRule, VideoRule } from '@/api/types';
 import { Segmented } from '@/components/ui/Segmented';
 import { SliderField } from '@/components/ui/Slider';
 import { SwitchRow } from '@/components/ui/Switch';
@@ -11,7 +11,10 @@ import { PictureField } from './PictureField';
 import { messagesOf, type RequestFieldsProps } from './RequestFields';
 
 /** The nearest number of frames that the model makes. */
-export function roundFrames(frames: number, { frames: range, frame_step }: VideoRule): number {
+export function roundFrames(
+  frames: number,
+  { frames: range, frame_step }: Pick<VideoRule, 'frames' | 'frame_step'>,
+): number {
   const step = Math.max(1, frame_step);
   const largest = Math.floor((range.max - 1) / step) * step + 1;
   const wanted = Math.min(range.max, Math.max(range.min, frames));
@@ -34,12 +37,15 @@ export function ClipFields({ draft, model, staged, onChange, ...about }: ClipFie
   const isInSeconds = unit === 'seconds';
   const change = (next: Partial<DraftVideo>) => onChange({ video: { ...video, ...next } });
 
+  // Windows make clips possible that are longer than what the network sees at once.
+  const longest = rule.context && video.context_frames !== null ? rule.context.longest : null;
+  const range = { ...rule.frames, max: longest ?? rule.frames.max };
   const fps = video.fps ?? rule.fps.default;
   const asked =
     video.seconds !== null
       ? Math.round(video.seconds * fps)
       : (video.frames ?? rule.frames.default);
-  const frames = roundFrames(asked, rule);
+  const frames = roundFrames(asked, { frames: range, frame_step: rule.frame_step });
   const step = Math.max(1, rule.frame_step);
   const length = {
     hint: `${frames} frames at ${fps} per second: ${shortSeconds(frames / fps)} s.`,
@@ -74,8 +80,8 @@ export function ClipFields({ draft, model, staged, onChange, ...about }: ClipFie
             label="Seconds"
             value={video.seconds}
             fallback={shortSeconds(rule.frames.default / fps)}
-            min={shortSeconds(rule.frames.min / fps)}
-            max={shortSeconds(rule.frames.max / fps)}
+            min={shortSeconds(range.min / fps)}
+            max={shortSeconds(range.max / fps)}
             step={0.1}
             onValue={(seconds) => change({ seconds, frames: null })}
             {...length}
@@ -85,8 +91,8 @@ export function ClipFields({ draft, model, staged, onChange, ...about }: ClipFie
             label="Frames"
             value={video.frames}
             fallback={rule.frames.default}
-            min={rule.frames.min}
-            max={rule.frames.max}
+            min={range.min}
+            max={range.max}
             step={step}
             onValue={(next) => change({ frames: next, seconds: null })}
             {...length}
@@ -134,6 +140,65 @@ export function ClipFields({ draft, model, staged, onChange, ...about }: ClipFie
         />
       )}
       {rule.experts && <HandOver {...about} draft={draft} model={model} onChange={onChange} />}
+      {rule.context && (
+        <Windows {...about} draft={draft} model={model} onChange={onChange} rule={rule.context} />
+      )}
+    </div>
+  );
+}
+
+interface WindowsProps extends RequestFieldsProps {
+  rule: ContextRule;
+}
+
+/** Windows for clips that are longer than what the network sees at once. */
+function Windows({ draft, model, rule, onChange, ...about }: WindowsProps) {
+  const { video } = draft;
+  const change = (next: Partial<DraftVideo>) => onChange({ video: { ...video, ...next } });
+  const step = Math.max(1, model.capabilities.video?.frame_step ?? 1);
+  const isOn = video.context_frames !== null;
+  const frames = video.context_frames ?? rule.frames.default;
+  // In latent frames, as the network counts: the first stands for one frame.
+  const latent = Math.floor((frames - 1) / step) + 1;
+  return (
+    <div className="flex flex-col gap-3">
+      <SwitchRow
+        label="Windows in time"
+        hint={
+          messagesOf(about, 'video.context_frames').notes?.[0] ??
+          'For clips longer than the model was made for, and for less memory.'
+        }
+        isOn={isOn}
+        onChange={(next) =>
+          change({ context_frames: next ? rule.frames.default : null, context_overlap: null })
+        }
+      />
+      {isOn && (
+        <>
+          <SliderField
+            label="Window"
+            value={video.context_frames}
+            fallback={rule.frames.default}
+            min={rule.frames.min}
+            max={rule.frames.max}
+            step={step}
+            hint={`The model was made for ${rule.frames.default} frames.`}
+            onValue={(next) => change({ context_frames: next ?? rule.frames.default })}
+            {...messagesOf(about, 'video.context_frames')}
+          />
+          <SliderField
+            label="Overlap"
+            value={video.context_overlap}
+            fallback={Math.floor((3 * latent + 4) / 8) * step}
+            min={step}
+            max={Math.max(1, Math.floor((3 * latent) / 4)) * step}
+            step={step}
+            hint="Frames that windows share. More is smoother and takes longer."
+            onValue={(next) => change({ context_overlap: next })}
+            {...messagesOf(about, 'video.context_overlap')}
+          />
+        </>
+      )}
     </div>
   );
 }
@@ -197,6 +262,20 @@ function HandOver({ draft, onChange, ...about }: RequestFieldsProps) {
         />
       )}
     </div>
+  );
+}
+
+/** Whether frames go through the VAE in tiles although the whole would fit. */
+export function TilingField({ draft, model, onChange }: RequestFieldsProps) {
+  const { capabilities } = model;
+  if (!capabilities.video?.vae_tiling || !makesClip(capabilities, draft)) return null;
+  return (
+    <SwitchRow
+      label="Decode in tiles"
+      hint="Slower, and less memory for large frames. Off: only where memory asks for it."
+      isOn={draft.video.vae_tiling === true}
+      onChange={(isOn) => onChange({ video: { ...draft.video, vae_tiling: isOn ? true : null } })}
+    />
   );
 }
 

@@ -85,6 +85,10 @@ export function fitDraft(draft: Draft, capabilities: Capabilities): Draft {
           boundary: rule.experts ? video.boundary : null,
           shift: rule.shift ? video.shift : null,
           sound: rule.sound ? video.sound : null,
+          context_frames: rule.context ? video.context_frames : null,
+          context_overlap:
+            rule.context && video.context_frames !== null ? video.context_overlap : null,
+          vae_tiling: rule.vae_tiling ? video.vae_tiling : null,
         }
       : emptyVideo,
   };

@@ -49,6 +49,9 @@ const PLACED = new Set([
   'video.boundary',
   'video.shift',
   'video.sound',
+  'video.context_frames',
+  'video.context_overlap',
+  'video.vae_tiling',
 ]);
 
 /** `loras[2].weight` has its place as well. */

@@ -6,7 +6,7 @@ import { useBatches, useModel, useSettings } from '@/api/queries';
 import type { Batch, Problem } from '@/api/types';
 import { CountsBar } from '@/components/domain/CountsBar';
 import { usualFormat } from '@/components/request/ability';
-import { ClipFields, ShiftField } from '@/components/request/ClipFields';
+import { ClipFields, ShiftField, TilingField } from '@/components/request/ClipFields';
 import { LoraField } from '@/components/request/LoraField';
 import { ModelPicker } from '@/components/request/ModelPicker';
 import {
@@ -93,6 +93,7 @@ function Defaults() {
         <div className="flex flex-col gap-4">
           <AdvancedFields {...fields} />
           <ShiftField {...fields} />
+          <TilingField {...fields} />
         </div>
       </Fold>
     </div>

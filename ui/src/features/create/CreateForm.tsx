@@ -5,7 +5,7 @@ import { useEffect, useRef } from 'react';
 import { useModel, useSettings } from '@/api/queries';
 import { EstimateLine } from '@/components/domain/EstimateLine';
 import { makesClip, usualFormat } from '@/components/request/ability';
-import { ClipFields, ShiftField } from '@/components/request/ClipFields';
+import { ClipFields, ShiftField, TilingField } from '@/components/request/ClipFields';
 import { LoraField } from '@/components/request/LoraField';
 import { ModelPicker } from '@/components/request/ModelPicker';
 import { PromptField } from '@/components/request/PromptField';
@@ -129,6 +129,7 @@ export function CreateForm() {
                 <SessionField value={draft.session} onValue={(session) => change({ session })} />
                 <AdvancedFields {...fields} />
                 <ShiftField {...fields} />
+                <TilingField {...fields} />
               </div>
             </Fold>
           </>

@@ -168,6 +168,13 @@ export function Facts({ asset }: { asset: Asset }) {
           )}
           {plan.video?.boundary != null && <Fact label="Boundary">{plan.video.boundary}</Fact>}
           {plan.video?.shift != null && <Fact label="Shift">{plan.video.shift}</Fact>}
+          {(plan.video?.context_windows ?? 1) > 1 && (
+            <Fact label="Windows">
+              {plan.video?.context_windows} of {plan.video?.context_frames} frames,{' '}
+              {plan.video?.context_overlap} shared
+            </Fact>
+          )}
+          {plan.video?.vae_tiling && <Fact label="Decoded">In tiles</Fact>}
           {plan.draft && (
             <Fact label="Draft of">
               {plan.draft.size.width} × {plan.draft.size.height}

@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use crate::{
     Result,
     pipelines::RgbImage,
-    vae::{WanVae, to_pixels},
+    vae::{WanTiles, WanVae, to_pixels},
     vision::resample::{Filter, resize},
 };
 
@@ -70,23 +70,68 @@ fn fit(image: &RgbImage, width: u32, height: u32, like: &Tensor) -> Result<Tenso
     to_pixels(&[image], like.device(), like.dtype())
 }
 
-/// The first latent frame from a picture. `like` has the device and the format of the VAE.
+/// Where pixels of a frame lie: rows and columns, each as where they begin and how many they are.
+type Region = [(usize, usize); 2];
+
+fn crop(frames: &Tensor, [(top, height), (left, width)]: Region) -> Result<Tensor> {
+    let rows = frames.narrow(2, top, height)?;
+    Ok(rows.narrow(3, left, width)?.contiguous()?)
+}
+
+/// Latents of a clip that comes in runs, whole or in tiles; none when the job was cancelled.
+fn encode(
+    vae: &WanVae,
+    tiles: Option<WanTiles>,
+    (width, height): (u32, u32),
+    runs: usize,
+    is_cancelled: &mut dyn FnMut() -> bool,
+    pixels: &mut dyn FnMut(usize, Region) -> Result<Tensor>,
+) -> Result<Option<Tensor>> {
+    let [height, width] = [height, width].map(|side| side as usize);
+    if let Some(tiles) = tiles {
+        let grid = [height, width].map(|side| side / vae.config().scale());
+        return vae.encode_tiles(grid, runs, tiles, &mut || !is_cancelled(), pixels);
+    }
+    let mut encoding = vae.encoding();
+    let mut latents = Vec::with_capacity(runs);
+    for run in 0..runs {
+        if is_cancelled() {
+            return Ok(None);
+        }
+        latents.push(encoding.push(&pixels(run, [(0, height), (0, width)])?)?);
+    }
+    Ok(Some(Tensor::cat(&latents, 0)?))
+}
+
+/// The first latent frame from a picture; none when the job was cancelled. `like` has the device
+/// and the format of the VAE.
 pub(super) fn encode_first(
     vae: &WanVae,
+    tiles: Option<WanTiles>,
     image: &RgbImage,
     (width, height): (u32, u32),
     like: &Tensor,
-) -> Result<Condition> {
-    let latents = vae.encode(&fit(image, width, height, like)?)?;
-    Ok(Condition::FirstFrame(to_clip(
-        &vae.scale(&widen(&latents)?)?,
-    )?))
+    mut is_cancelled: impl FnMut() -> bool,
+) -> Result<Option<Condition>> {
+    let image = fit(image, width, height, like)?;
+    let mut pixels = |_, region| crop(&image, region);
+    let latents = encode(
+        vae,
+        tiles,
+        (width, height),
+        1,
+        &mut is_cancelled,
+        &mut pixels,
+    )?;
+    let scaled = |latents: Tensor| to_clip(&vae.scale(&widen(&latents)?)?);
+    Ok(latents.map(scaled).transpose()?.map(Condition::FirstFrame))
 }
 
 /// Mask and latents of a clip of `frames` frames whose first one, or first and last one, are given;
 /// the others are grey.
 pub(super) fn encode_channels(
     vae: &WanVae,
+    tiles: Option<WanTiles>,
     (first, last): (&RgbImage, Option<&RgbImage>),
     (width, height): (u32, u32),
     frames: usize,
@@ -94,34 +139,37 @@ pub(super) fn encode_channels(
     mut is_cancelled: impl FnMut() -> bool,
 ) -> Result<Option<Condition>> {
     let step = vae.config().time_scale();
-    let mut encoding = vae.encoding();
     let start = fit(first, width, height, like)?;
-    let mut latents = vec![encoding.push(&start)?];
     let end = last
         .map(|last| fit(last, width, height, like))
         .transpose()?;
-    let grey = |count: usize| {
-        Tensor::zeros(
-            (count, 3, height as usize, width as usize),
-            like.dtype(),
-            like.device(),
-        )
-    };
-    let runs = (frames - 1) / step;
-    for run in 0..runs {
-        if is_cancelled() {
-            return Ok(None);
-        }
-        let pixels = match &end {
+    let runs = 1 + (frames - 1) / step;
+    let mut pixels = |run: usize, region: Region| -> Result<Tensor> {
+        let [(_, height), (_, width)] = region;
+        let grey = |count: usize| {
+            let shape = (count, 3, height, width);
+            Tensor::zeros(shape, like.dtype(), like.device())
+        };
+        Ok(match &end {
+            _ if run == 0 => crop(&start, region)?,
             Some(end) if run + 1 == runs => {
-                let before = grey(step - 1)?;
-                Tensor::cat(&[&before, end], 0)?
+                Tensor::cat(&[&grey(step - 1)?, &crop(end, region)?], 0)?
             }
             _ => grey(step)?,
-        };
-        latents.push(encoding.push(&pixels)?);
-    }
-    let latents = vae.scale(&widen(&Tensor::cat(&latents, 0)?)?)?;
+        })
+    };
+    let Some(latents) = encode(
+        vae,
+        tiles,
+        (width, height),
+        runs,
+        &mut is_cancelled,
+        &mut pixels,
+    )?
+    else {
+        return Ok(None);
+    };
+    let latents = vae.scale(&widen(&latents)?)?;
     let (count, _, rows, columns) = latents.dims4()?;
     // One channel for each frame of a latent frame; the first frame stands for a whole one.
     let mask: Vec<f32> = (0..step * count)

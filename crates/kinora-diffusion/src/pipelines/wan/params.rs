@@ -47,6 +47,22 @@ pub struct VideoParams {
     /// Starting noise that was drawn elsewhere, (1, channels, latent frames, rows, columns); None:
     /// from the seed.
     pub latents: Option<Tensor>,
+    /// The windows in which a longer clip goes through the network; None: it sees the whole clip.
+    pub context: Option<Context>,
+    /// Whether frames go through the VAE in tiles, those of the reference, however much memory
+    /// there is; else they do where the whole does not fit.
+    pub vae_tiling: bool,
+}
+
+/// Windows in time, in frames of the clip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Frames of a window; one more than a multiple of the pipeline's
+    /// [`frame_step`](super::WanPipeline::frame_step), and more than one.
+    pub frames: u32,
+    /// Frames that neighbouring windows share at least; a multiple of the frame step, at least one
+    /// and less than a window.
+    pub overlap: u32,
 }
 
 /// Where a run changes from the expert of the noisy steps to the other.

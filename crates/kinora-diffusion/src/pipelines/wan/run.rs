@@ -5,7 +5,12 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 use kinora_core::{Expert, Stage, StagePart};
 
-use super::{Condition, VideoParams, WanPipeline, condition::to_frames, milliseconds};
+use super::{
+    Condition, VideoParams, WanPipeline,
+    condition::to_frames,
+    milliseconds,
+    windows::{Blend, Windows},
+};
 use crate::{
     Error, Result,
     denoisers::{WanContext, WanDenoiser, WanInput, WanText, WanTime},
@@ -35,6 +40,8 @@ pub(super) struct Row<'a> {
     pub generator: Generator,
     /// The first call that the expert of little noise takes.
     pub first_low: usize,
+    /// None: the network sees the whole clip.
+    pub windows: Option<Windows>,
     /// Latents on their way: (1, channels, frames, rows, columns).
     pub run: Run,
     /// Of its checkpoints.
@@ -166,7 +173,11 @@ impl WanPipeline {
         })?;
         watch.stage(job, Stage::Generating, row.run.done() as u32, steps);
         timings[job].batch = 1;
-        let grid = self.token_grid(row.params);
+        let mut latent_grid = self.latent_grid(row.params);
+        if let Some(windows) = &row.windows {
+            latent_grid[0] = windows.len();
+        }
+        let grid = self.tokens_of(latent_grid);
         // What every step of this expert needs.
         let clock = Instant::now();
         let scale = row.params.active_guidance(expert == Expert::Low);
@@ -214,7 +225,22 @@ impl WanPipeline {
             let denoiser = self.experts.get(expert, &mut |_| {})?;
             let input = row.run.input()?;
             let latents = row.condition.apply(&input)?.to_dtype(dtype)?;
-            let velocity = guidance.predict(denoiser, &latents, (time, &rope), caches.as_mut())?;
+            let velocity = match &row.windows {
+                None => guidance.predict(denoiser, &latents, (time, &rope), caches.as_mut())?,
+                Some(windows) => {
+                    let mut blend = Blend::default();
+                    for window in windows.at(row.run.call().map_or(0, |call| call.step)) {
+                        if watch.is_cancelled(job) {
+                            return Ok(());
+                        }
+                        let part = window.cut(&latents)?;
+                        // Windows move: what one step kept fits no window of the next.
+                        let velocity = guidance.predict(denoiser, &part, (time, &rope), None)?;
+                        blend.add(&window, &velocity)?;
+                    }
+                    blend.finish()?
+                }
+            };
             if let Some(caches) = &caches {
                 let call = row.run.done();
                 row.anchors.note(
