@@ -1,13 +1,14 @@
 //! Pictures with FLUX.1: from text, from a picture, inside of a mask, edited by words, along edges
-//! and depths. The story of a run in four stages.
+//! and depths, like other pictures. The story of a run in four stages.
 
 #[cfg(test)]
 mod adapter_tests;
+pub(crate) mod likes;
 pub(crate) mod pictures;
 pub(crate) mod rows;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::hash_map::Entry,
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -20,6 +21,7 @@ use kinora_weights::{
 };
 
 use self::{
+    likes::Encoded,
     pictures::{Given, Preparation, Start, first_step},
     rows::{Batch, Conditioning, Row, batches},
 };
@@ -37,6 +39,7 @@ use crate::{
     samplers::{Config, Options, Program, Run, schedule, spacing::linspace},
     text::{ClipEncoder, T5Encoder, Tokenizer},
     vae::{KlVae, Tiling},
+    vision::Redux,
 };
 
 /// Bounds on what a request may ask, far above any use.
@@ -58,6 +61,7 @@ pub struct FluxPipeline {
     t5: T5Encoder,
     denoiser: FluxDenoiser,
     vae: KlVae,
+    redux: Option<Redux>,
     /// Fitted when the first preview is wanted.
     preview: OnceLock<LatentPreview>,
     weight_bytes: u64,
@@ -118,6 +122,16 @@ impl FluxPipeline {
         let vae = KlVae::load(&weights(Component::Vae)?, &parts.vae)?;
         done += share(Component::Vae);
         on_load(done);
+        let redux = match &parts.redux {
+            Some(redux) => Some(Redux::load(
+                &weights(Component::ImageEncoder)?,
+                &weights(Component::ImageEmbedder)?,
+                redux,
+            )?),
+            None => None,
+        };
+        done += share(Component::ImageEncoder) + share(Component::ImageEmbedder);
+        on_load(done);
         let rest = share(Component::Transformer);
         let denoiser = FluxDenoiser::load(
             &weights(Component::Transformer)?,
@@ -136,6 +150,7 @@ impl FluxPipeline {
             t5,
             denoiser,
             vae,
+            redux,
             preview: OnceLock::new(),
             weight_bytes: memory::estimate(layout, (0, 0), 0, 0, dtype.size_in_bytes() as u64)
                 .weights,
@@ -170,8 +185,8 @@ impl FluxPipeline {
         }
         let mut timings = vec![JobTimings::default(); jobs.len()];
         let mut failure = None;
-        let texts = self.encode(jobs, watch, &mut timings)?;
-        let rows = self.prepare(jobs, &texts, watch, &mut timings)?;
+        let encoded = self.encode(jobs, watch, &mut timings)?;
+        let rows = self.prepare(jobs, &encoded, watch, &mut timings)?;
         for batch in batches(rows, |params| self.batch_size(params, limits))? {
             let finished = self.denoise(batch, watch, &mut timings)?;
             for (row, latents) in finished {
@@ -232,8 +247,9 @@ impl FluxPipeline {
 
     /// What the network is given besides text. An adapter that widened the first layer counts.
     fn kind(&self) -> Result<FluxKind> {
-        if self.parts.kind == FluxKind::Kontext {
-            return Ok(FluxKind::Kontext);
+        // As wide as text to picture: their widths do not tell.
+        if let kind @ (FluxKind::Kontext | FluxKind::Redux) = self.parts.kind {
+            return Ok(kind);
         }
         let (width, packed) = (
             self.denoiser.in_channels(),
@@ -248,37 +264,41 @@ impl FluxPipeline {
 
     // ---- encode -------------------------------------------------------------------------------
 
-    /// Every distinct text of the jobs, encoded once.
-    fn encode(
+    /// Every distinct text and picture of the jobs, encoded once.
+    fn encode<'a>(
         &self,
-        jobs: &[ImageParams],
+        jobs: &'a [ImageParams],
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
-    ) -> Result<HashMap<(String, usize), Conditioning>> {
-        let mut texts = HashMap::new();
+    ) -> Result<Encoded<'a>> {
+        let mut encoded = Encoded::default();
         for (job, params) in jobs.iter().enumerate() {
             if watch.is_cancelled(job) {
                 continue;
             }
             let start = Instant::now();
             let negative = params.active_cfg().map(|_| &params.negative_prompt);
-            let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
-            for (i, text) in wanted.iter().enumerate() {
-                watch.stage(job, Stage::Encoding, i as u32, wanted.len() as u32);
+            let positive = likes::has_text(params).then_some(&params.prompt);
+            let texts: Vec<&String> = positive.into_iter().chain(negative).collect();
+            let count = (texts.len() + params.flux.likes.len()) as u32;
+            for (done, text) in (0..).zip(&texts) {
+                watch.stage(job, Stage::Encoding, done, count);
                 let key = ((*text).clone(), params.text_tokens);
-                if let Entry::Vacant(entry) = texts.entry(key) {
+                if let Entry::Vacant(entry) = encoded.texts.entry(key) {
                     entry.insert(self.encode_text(text, params.text_tokens)?);
                 }
             }
-            watch.stage(
-                job,
-                Stage::Encoding,
-                wanted.len() as u32,
-                wanted.len() as u32,
-            );
+            for (done, like) in (texts.len() as u32..).zip(&params.flux.likes) {
+                watch.stage(job, Stage::Encoding, done, count);
+                if encoded.picture(&like.image).is_none() {
+                    let tokens = self.encode_picture(&like.image)?;
+                    encoded.pictures.push((&like.image, tokens));
+                }
+            }
+            watch.stage(job, Stage::Encoding, count, count);
             timings[job].encoding_ms = milliseconds(start);
         }
-        Ok(texts)
+        Ok(encoded)
     }
 
     /// One text through both encoders.
@@ -305,19 +325,18 @@ impl FluxPipeline {
     fn prepare<'a>(
         &self,
         jobs: &'a [ImageParams],
-        texts: &HashMap<(String, usize), Conditioning>,
+        encoded: &Encoded<'_>,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Row<'a>>> {
         let mut rows = Vec::new();
         for (job, params) in jobs.iter().enumerate() {
-            let text = |text: &str| texts.get(&(text.to_owned(), params.text_tokens)).cloned();
-            // A job without text was cancelled before its turn.
-            let Some(positive) = text(&params.prompt) else {
+            // A job of which something was not encoded was cancelled before its turn.
+            let Some(positive) = self.condition(params, encoded)? else {
                 continue;
             };
             let negative = match params.active_cfg() {
-                Some(_) => text(&params.negative_prompt),
+                Some(_) => encoded.text(&params.negative_prompt, params.text_tokens),
                 None => None,
             };
             let start = self.start(params)?;
@@ -487,7 +506,7 @@ impl FluxPipeline {
         };
         let (params, start) = (first.params, first.run.done() as u32);
         let (rows, columns) = self.token_grid(params);
-        let rope = self.positions_of(params, &first.given)?;
+        let ropes = self.positions_of(params, &first.given)?;
         let steps = batch.run.program().calls.len() as u32;
         for row in &batch.rows {
             timings[row.job].batch = batch.rows.len() as u32;
@@ -499,7 +518,7 @@ impl FluxPipeline {
                 break;
             }
             let clock = Instant::now();
-            let velocity = self.predict(&batch, timestep as f32, &rope)?;
+            let velocity = self.predict(&batch, timestep as f32, &ropes)?;
             let before = batch.run.clone();
             batch.run.advance(&velocity, None)?;
             put_back(&mut batch)?;
@@ -557,22 +576,35 @@ impl FluxPipeline {
     }
 
     /// The positions of all tokens of such a job.
-    pub(crate) fn positions(&self, params: &ImageParams) -> Result<Rope> {
+    pub(crate) fn positions(&self, params: &ImageParams) -> Result<Ropes> {
         self.positions_of(params, &self.start(params)?.given)
     }
 
-    fn positions_of(&self, params: &ImageParams, given: &Given) -> Result<Rope> {
+    fn positions_of(&self, params: &ImageParams, given: &Given) -> Result<Ropes> {
         let context = given.context.as_ref();
-        self.denoiser.positions_beside(
-            params.text_tokens,
-            self.token_grid(params),
-            context.map(|context| (context.rows, context.columns)),
-            &self.device,
-        )
+        let beside = |text_tokens: usize| {
+            self.denoiser.positions_beside(
+                text_tokens,
+                self.token_grid(params),
+                context.map(|context| (context.rows, context.columns)),
+                &self.device,
+            )
+        };
+        let seen = match params.flux.likes.is_empty() {
+            true => 0,
+            false => self.redux.as_ref().map_or(0, Redux::tokens),
+        };
+        Ok(Ropes {
+            positive: beside(params.text_tokens + seen)?,
+            negative: match (params.active_cfg(), seen) {
+                (Some(_), 1..) => Some(beside(params.text_tokens)?),
+                _ => None,
+            },
+        })
     }
 
     /// The velocity of every row, guided where it is asked for.
-    fn predict(&self, batch: &Batch, timestep: f32, rope: &Rope) -> Result<Tensor> {
+    fn predict(&self, batch: &Batch, timestep: f32, ropes: &Ropes) -> Result<Tensor> {
         let guidance: Vec<f32> = batch
             .rows
             .iter()
@@ -581,7 +613,7 @@ impl FluxPipeline {
         let latents = batch.run.input()?;
         let tokens = latents.dim(1)?;
         let latents = self.assemble(latents, batch.channels.as_ref(), batch.context.as_ref())?;
-        let call = |text: &Conditioning| -> Result<Tensor> {
+        let call = |text: &Conditioning, rope: &Rope| -> Result<Tensor> {
             let velocity = self.denoiser.forward(&FluxInput {
                 latents: &latents,
                 text: &text.tokens,
@@ -592,11 +624,11 @@ impl FluxPipeline {
             })?;
             Ok(velocity.narrow(1, 0, tokens)?.contiguous()?)
         };
-        let positive = call(&batch.positive)?.to_dtype(DType::F32)?;
+        let positive = call(&batch.positive, &ropes.positive)?.to_dtype(DType::F32)?;
         let Some(text) = &batch.negative else {
             return Ok(positive);
         };
-        let negative = call(text)?.to_dtype(DType::F32)?;
+        let negative = call(text, ropes.negative())?.to_dtype(DType::F32)?;
         let scales: Vec<f32> = batch
             .rows
             .iter()
@@ -666,6 +698,11 @@ impl FluxPipeline {
         &self.vae
     }
 
+    /// What makes tokens of pictures, in Redux.
+    pub(crate) fn redux(&self) -> Option<&Redux> {
+        self.redux.as_ref()
+    }
+
     /// Its text encoders.
     pub(crate) fn encoders(&self) -> (&ClipEncoder, &T5Encoder) {
         (&self.clip, &self.t5)
@@ -674,6 +711,20 @@ impl FluxPipeline {
     /// The configurations of its parts.
     pub(crate) fn parts(&self) -> &FluxParts {
         &self.parts
+    }
+}
+
+/// Positions of the tokens of a call with the prompt, and of one with the negative prompt.
+#[derive(Debug)]
+pub(crate) struct Ropes {
+    pub positive: Rope,
+    /// None: the same. Pictures that the new one shall be like stand beside the prompt alone.
+    negative: Option<Rope>,
+}
+
+impl Ropes {
+    pub fn negative(&self) -> &Rope {
+        self.negative.as_ref().unwrap_or(&self.positive)
     }
 }
 
