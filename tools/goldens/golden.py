@@ -35,10 +35,12 @@ from safetensors.torch import save_file, load_file
 import transformers, diffusers, tokenizers
 from transformers import (
     CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModel,
-    CLIPVisionModelWithProjection, CLIPTokenizer, CLIPImageProcessor, T5Config, T5EncoderModel, T5TokenizerFast,
+    CLIPVisionModelWithProjection, CLIPTokenizer, CLIPImageProcessor, SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel,
+    T5Config, T5EncoderModel, T5TokenizerFast,
     UMT5Config, UMT5EncoderModel, Qwen2Tokenizer, AutoTokenizer,
 )
 from diffusers import *  # noqa: F403
+from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
 
 transformers.logging.set_verbosity_error()
 diffusers.logging.set_verbosity_error()
@@ -322,13 +324,19 @@ def make_gemma_tokenizer(d: Path):
 # capture
 # ----------------------------------------------------------------------------------------------------------------
 
+def components_of(*pipes):
+    """Parts of pipelines that run one after the other; those of the first count."""
+    return {k: v for pipe in reversed(pipes) if pipe for k, v in pipe.components.items() if v is not None}
+
+
 class Capture:
     """Records stage tensors while the unmodified pipeline runs."""
 
-    def __init__(self, pipe, denoisers, max_calls=2, replay=None, audit=False):
+    def __init__(self, pipe, denoisers, max_calls=2, replay=None, audit=False, prior=None):
         self.t: dict[str, torch.Tensor] = {}
         self.replay, self.audit, self.dead = replay, audit, {}
         self.pipe, self.denoisers, self.max_calls = pipe, denoisers, max_calls
+        self.components = components_of(pipe, prior)
         self.undo = []
         self.info = {}
 
@@ -378,7 +386,7 @@ class Capture:
                 k = counts[comp]; counts[comp] += 1
                 if k >= 2:
                     return
-                names = {"image_encoder": ("pixel_values",), "connectors": ("hidden_states", "attention_mask"), "vocoder": ("mel",)}.get(comp, ("input_ids", "attention_mask"))
+                names = {"image_encoder": ("pixel_values",), "image_embedder": ("x",), "connectors": ("hidden_states", "attention_mask"), "vocoder": ("mel",)}.get(comp, ("input_ids", "attention_mask"))
                 for n, v in list(zip(names, args)) + list(kwargs.items()):
                     self.put(f"{comp}.call{k}.in.{n}", v)
                 if k > 0 and comp.startswith("text_encoder"):         # negative prompt: ids only, its embeddings are in encode_prompt
@@ -397,12 +405,12 @@ class Capture:
                     self.put(f"{comp}.call{k}.out", [o for o in out if torch.is_tensor(o)])
             return hook
 
-        for comp, m in pipe.components.items():
+        for comp, m in self.components.items():
             if not isinstance(m, torch.nn.Module):
                 continue
             if comp in self.denoisers:
                 self.undo.append(m.register_forward_hook(den_hook(comp), with_kwargs=True).remove)
-            elif comp.startswith(("text_encoder", "image_encoder", "connectors", "vocoder")):
+            elif comp.startswith(("text_encoder", "image_encoder", "image_embedder", "connectors", "vocoder")):
                 self.undo.append(m.register_forward_hook(enc_hook(comp), with_kwargs=True).remove)
             for fn in ("encode", "decode"):
                 if comp.endswith("vae") and hasattr(m, fn):
@@ -561,6 +569,9 @@ class Built:
     notes: list = dataclasses.field(default_factory=list)
     patches: list = dataclasses.field(default_factory=list)      # [(module, attr, value)] active while the pipeline runs
     overrides: dict = dataclasses.field(default_factory=dict)    # documented constant overrides
+    prior: object = None            # a pipeline that runs first and gives `pipe` its embeddings; saved as model/, `pipe` then beside it
+    prior_call: dict = dataclasses.field(default_factory=dict)
+    beside: str = ""                # the folder of `pipe` then
 
 
 CASES: dict[str, tuple] = {}
@@ -928,6 +939,48 @@ def build_flux_control(x):
     call = flux_call(x, num_inference_steps=x.c(3, 4))
     w, h = x.c((call["width"], call["height"]), (61, 143))
     return Built(pipe, call | dict(control_image=x.image(w, h)), toks)
+
+
+def siglip(x: Ctx, hidden, layers, heads, image, patch):
+    return x.init(SiglipVisionModel(SiglipVisionConfig(hidden_size=hidden, intermediate_size=2 * hidden + 8, num_hidden_layers=layers, num_attention_heads=heads,
+                                                       image_size=image, patch_size=patch)), "image_encoder")
+
+
+class ZerosOf:
+    """torch, where zeros take the widths of small text encoders for those of the published ones."""
+
+    def __init__(self, sizes):
+        self.sizes = sizes
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+    def zeros(self, shape, **kw):
+        return torch.zeros(tuple(self.sizes.get(n, n) for n in shape), **kw)
+
+
+@case("flux_redux", "FLUX.1 Redux")
+def build_flux_redux(x):
+    """Public: one picture and no words, as the model card runs it. Held out: three pictures with weights, words through the base model's text encoders,
+    a second call with a negative prompt. The base model lies beside the folder of Redux, as people have it."""
+    from diffusers.pipelines.flux import pipeline_flux_prior_redux as redux
+    pipe, toks = build_flux(x, True, FluxPipeline)
+    # A side that is no multiple of the patch: what is left over is not seen, as with 384 and 14.
+    hidden, layers, heads, image, patch = x.c((24, 2, 2, 30, 7), (32, 3, 4, 28, 7))
+    embedder = x.init(ReduxImageEncoder(redux_dim=hidden, txt_in_features=32), "image_embedder")
+    processor = SiglipImageProcessor(size={"height": image, "width": image}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    prior = FluxPriorReduxPipeline(image_encoder=siglip(x, hidden, layers, heads, image, patch), feature_extractor=processor, image_embedder=embedder)
+    call = flux_call(x, num_inference_steps=x.c(3, 4))
+    del call["prompt"]
+    if x.variant:
+        del call["max_sequence_length"]                           # 512 in the prior, whatever the call says
+        call.update(negative_prompt="bad anatomy", true_cfg_scale=2.0)
+        first = dict(image=[x.image(w, h, f"image{i}") for i, (w, h) in enumerate([(75, 119), (21, 17), (64, 28)])], prompt=prompts(x)[0][1],
+                     prompt_embeds_scale=[0.75, 0.5, -0.25], pooled_prompt_embeds_scale=[0.5, 0.25, 0.125])
+        return Built(pipe, call, toks, prior=prior, prior_call=first, beside="FLUX.1-dev")
+    sizes = {512: call["max_sequence_length"], 4096: 32, 768: 24}
+    return Built(pipe, call, toks, prior=prior, prior_call=dict(image=x.image(90, 61), prompt_embeds_scale=0.8, pooled_prompt_embeds_scale=0.9), beside="FLUX.1-dev",
+                 patches=[(redux, "torch", ZerosOf(sizes))], overrides={"zeros in place of text": sizes})
 
 
 # --- Stable Diffusion 3 / 3.5 --------------------------------------------------------------------------------------
@@ -1619,7 +1672,7 @@ def to_repo_style(model_dir: Path, b: Built):
     for comp in model_dir.iterdir():                              # transformers>=5 drops the text_model./vision_model. prefix
         f = comp / "model.safetensors"
         arch = json.loads((comp / "config.json").read_text()).get("architectures", [""])[0] if f.exists() else ""
-        prefix = {"CLIPTextModel": "text_model.", "CLIPVisionModel": "vision_model."}.get(arch)
+        prefix = {"CLIPTextModel": "text_model.", "CLIPVisionModel": "vision_model.", "SiglipVisionModel": "vision_model."}.get(arch)
         if prefix:
             save_file({(k if k.startswith(prefix) else prefix + k): v for k, v in load_file(f).items()}, f, metadata={"format": "pt"})
     for comp in ("processor",):
@@ -1674,7 +1727,7 @@ def patched(patches):
             setattr(m, a, v)
 
 
-def run_pipe(pipe, b: Built, cap: Capture | None, dtype=torch.float32):
+def run_pipe(pipe, b: Built, cap: Capture | None, dtype=torch.float32, prior=None):
     call = {}
     for k, v in b.call.items():
         if k == "generator_seed":
@@ -1685,6 +1738,15 @@ def run_pipe(pipe, b: Built, cap: Capture | None, dtype=torch.float32):
             call[k] = v
     pipe.set_progress_bar_config(disable=True)
     with patched(b.patches), (cap or contextlib.nullcontext()):
+        if prior:
+            if "prompt" in b.prior_call:                          # not in its folder: they are those of the other pipeline
+                for c in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"):
+                    setattr(prior, c, getattr(pipe, c))
+            embeds = prior(**b.prior_call, return_dict=False)
+            for name, v in zip(("prompt_embeds", "pooled_prompt_embeds"), embeds):
+                call[name] = v
+                if cap:
+                    cap.put(f"prior.{name}", v)
         return pipe(**call, output_type="pt", return_dict=False)
 
 
@@ -1699,16 +1761,22 @@ def run_case(name, out: Path, variant: int, seed: int, fp64: bool, audit=False):
     b: Built = fn(x)
     cls = type(b.pipe)
     model = d / "model"
-    params = {c: sum(p.numel() for p in m.parameters()) for c, m in b.pipe.components.items() if isinstance(m, torch.nn.Module)}
+    built = components_of(b.pipe, b.prior)
+    params = {c: sum(p.numel() for p in m.parameters()) for c, m in built.items() if isinstance(m, torch.nn.Module)}
     b.pipe.to(torch.bfloat16)
-    b.pipe.save_pretrained(model, safe_serialization=True)
-    to_repo_style(model, b)
+    b.pipe.save_pretrained(d / (b.beside or "model"), safe_serialization=True)
+    to_repo_style(d / (b.beside or "model"), b)
+    if b.prior:
+        b.prior.to(torch.bfloat16)
+        b.prior.save_pretrained(model, safe_serialization=True)
+        to_repo_style(model, dataclasses.replace(b, tokenizers={}))
     t1 = time.time()
-    pipe = cls.from_pretrained(model, torch_dtype=torch.float32)
-    for c, m in pipe.components.items():                          # the reload must give back exactly what we built
+    pipe = cls.from_pretrained(d / (b.beside or "model"), torch_dtype=torch.float32)
+    prior = type(b.prior).from_pretrained(model, torch_dtype=torch.float32) if b.prior else None
+    for c, m in components_of(pipe, prior).items():               # the reload must give back exactly what we built
         if isinstance(m, torch.nn.Module):
             m.eval()
-            ref = {k: v.float() for k, v in getattr(b.pipe, c).state_dict().items()}
+            ref = {k: v.float() for k, v in built[c].state_dict().items()}
             got = m.state_dict()
             assert ref.keys() == got.keys(), (c, list(ref.keys() ^ got.keys())[:5])
             for k in ref:
@@ -1716,8 +1784,8 @@ def run_case(name, out: Path, variant: int, seed: int, fp64: bool, audit=False):
                 if got[k].is_floating_point():
                     assert got[k].dtype == torch.float32, (c, k, got[k].dtype)
     t2 = time.time()
-    cap = Capture(pipe, b.denoisers, b.max_calls)
-    res = run_pipe(pipe, b, cap)
+    cap = Capture(pipe, b.denoisers, b.max_calls, prior=prior)
+    res = run_pipe(pipe, b, cap, prior=prior)
     t3 = time.time()
     outs = [r for r in res if torch.is_tensor(r)] if isinstance(res, (tuple, list)) else [res]
     for nm, r in zip(("pixels", "audio"), outs):
@@ -1738,8 +1806,8 @@ def run_case(name, out: Path, variant: int, seed: int, fp64: bool, audit=False):
                 b.notes.append(f"extra.{comp}_encode not available: {type(e).__name__}: {str(e)[:120]}")
     dead = None
     if audit:
-        ca = Capture(pipe, b.denoisers, b.max_calls, replay=cap.t, audit=True)
-        run_pipe(pipe, b, ca)
+        ca = Capture(pipe, b.denoisers, b.max_calls, replay=cap.t, audit=True, prior=prior)
+        run_pipe(pipe, b, ca, prior=prior)
         dead = ca.dead
         stat = {k: [round(float(v.mean()), 4), round(float(v.std()), 4)] for k, v in cap.t.items() if v.is_floating_point() and v.numel() > 1 and
                 (k.endswith((".out", ".out.0", ".out.1", "last_hidden_state", "hidden_states.-2")) or ".latents" in k)}
@@ -1748,7 +1816,7 @@ def run_case(name, out: Path, variant: int, seed: int, fp64: bool, audit=False):
         print("   mean/std:", {k: v for k, v in stat.items() if "call0.out" in k or "decode0.out" in k or "step0.latents" in k or k.startswith("step3")}, flush=True)
     # inputs
     inputs = {}
-    for k, v in b.call.items():
+    for k, v in (b.prior_call | b.call).items():
         if torch.is_tensor(v):
             cap.put(f"in.{k}", v); inputs[k] = {"tensor": f"in.{k}", "shape": list(v.shape)}
         elif isinstance(v, Image.Image) or (isinstance(v, list) and v and isinstance(v[0], Image.Image)):
@@ -1765,8 +1833,8 @@ def run_case(name, out: Path, variant: int, seed: int, fp64: bool, audit=False):
     if fp64:
         try:
             p64 = pipe.to(torch.float64)
-            cap64 = Capture(p64, b.denoisers, b.max_calls, replay=cap.t)
-            r64 = run_pipe(p64, b, cap64, torch.float64)
+            cap64 = Capture(p64, b.denoisers, b.max_calls, replay=cap.t, prior=prior)
+            r64 = run_pipe(p64, b, cap64, torch.float64, prior=prior.to(torch.float64) if prior else None)
             floor = {}
             for k, v in cap64.t.items():
                 if k in cap.t and cap.t[k].is_floating_point() and cap.t[k].shape == v.shape:
@@ -1787,12 +1855,13 @@ def run_case(name, out: Path, variant: int, seed: int, fp64: bool, audit=False):
     for k in aliases:
         del cap.t[k]
     save_file({k: v for k, v in sorted(cap.t.items())}, d / "golden.safetensors")
-    wsize = sum(f.stat().st_size for f in model.rglob("*.safetensors"))
-    tsize = sum(f.stat().st_size for f in model.rglob("*") if f.is_file()) - wsize
+    saved = [model, *([d / b.beside] if b.beside else [])]
+    wsize = sum(f.stat().st_size for m in saved for f in m.rglob("*.safetensors"))
+    tsize = sum(f.stat().st_size for m in saved for f in m.rglob("*") if f.is_file()) - wsize
     info = {
-        "case": name, "family": family, "pipeline": cls.__name__, "variant": ["public", "heldout"][variant], "seed": seed,
+        "case": name, "family": family, "pipeline": type(b.prior or b.pipe).__name__, "variant": ["public", "heldout"][variant], "seed": seed,
         "aliases": aliases, "inputs": inputs, "constant_overrides": b.overrides, "notes": b.notes, "denoisers": list(b.denoisers), "scalars": cap.info,
-        "classes": {c: type(m).__name__ for c, m in pipe.components.items() if m is not None}, "params": params,
+        "classes": {c: type(m).__name__ for c, m in cap.components.items()}, "params": params,
         "stages": {k: {"shape": list(v.shape), "dtype": str(v.dtype).replace("torch.", "")} for k, v in sorted(cap.t.items())},
         "fp32_vs_fp64_max_abs": floor,
         "bytes": {"weights": wsize, "model_other": tsize, "golden": (d / "golden.safetensors").stat().st_size},

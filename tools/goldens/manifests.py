@@ -24,7 +24,7 @@ from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
 from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder, LTX2VocoderWithBWE
 from transformers import (CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection,
-                          Gemma3TextConfig, Gemma3TextModel, T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel)
+                          Gemma3TextConfig, Gemma3TextModel, SiglipVisionConfig, SiglipVisionModel, T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel)
 
 CROSS, PLAIN = "CrossAttn", ""
 
@@ -96,6 +96,8 @@ NETWORKS = {
     "clip_vision_h": lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(
         hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, patch_size=14,
         projection_dim=1024)),
+    "siglip_so400m": lambda: SiglipVisionModel(SiglipVisionConfig(
+        hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16, image_size=384, patch_size=14)),
     "t5_xxl": lambda: T5EncoderModel(T5Config(
         vocab_size=32128, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu",
         is_encoder_decoder=False)),
@@ -381,6 +383,7 @@ FILES = {
     "clip_l": ([("", "text_model", "clip_l")], {}),
     "clip_g": ([("", "text_model", "clip_g")], {}),
     "clip_vision_h": ([("", "vision_model", "clip_vision_h")], {}),
+    "siglip_so400m": ([("", "vision_model", "siglip_so400m")], {}),
     "t5_xxl": ([("", "canonical", "t5_xxl")], {}),
     "umt5_xxl": ([("", "canonical", "umt5_xxl")], {}),
     "gemma3_12b": ([("model.", "canonical", "gemma3_12b")], {}),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use kinora_core::{
-    Asset, AssetId, Code, LoraRequest, PictureRef, Plan, PlannedPicture, Problem, Recipe, Request,
-    VideoOptions, WeightFile, plan::NUMERICS,
+    Asset, AssetId, Code, ImageRequest, LoraRequest, PictureRef, Plan, PlannedPicture, Problem,
+    Recipe, Request, VideoOptions, WeightFile, plan::NUMERICS,
 };
 use kinora_queue::{BatchKind, NewJob};
 use schemars::JsonSchema;
@@ -238,6 +238,12 @@ pub fn to_request(plan: &Plan, output_name: Option<String>) -> Request {
         sampler: Some(plan.sampler),
         schedule: Some(plan.schedule),
         image: (plan.source.as_ref()).map(|source| to_reference(&source.image)),
+        more_images: (plan.source.iter().flat_map(|source| &source.more_images))
+            .map(|more| ImageRequest {
+                image: to_reference(&more.image),
+                strength: more.strength,
+            })
+            .collect(),
         mask: (plan.source.as_ref()).and_then(|source| source.mask.as_ref().map(to_reference)),
         strength: plan.source.as_ref().and_then(|source| source.strength),
         loras: (plan.loras.iter())

@@ -7,7 +7,7 @@
 
 use jiff::Zoned;
 use kinora_core::{
-    Code, FloatRange, IntRange, Mode, Model, ModelId, OutputPlan, PictureRef, Plan, PlannedLora,
+    Code, FloatRange, IntRange, Model, ModelId, OutputPlan, PictureRef, Plan, PlannedLora,
     PlannedModel, PlannedPicture, Problem, Request, Seed, Size, SizeRule, VideoPlan,
     plan::{NUMERICS, PLAN_VERSION},
 };
@@ -101,11 +101,10 @@ pub fn resolve(
     let (model, planned) = candidate;
     let can = &model.capabilities;
     let mode = check.mode(request, model, context);
-    // A picture says enough for a clip to begin with.
-    if mode == Mode::ImageToVideo {
-        check.text("prompt", "prompt", &request.prompt, can.prompt_chars);
-    } else {
+    if mode.needs_words() {
         check.prompt(&request.prompt, can.prompt_chars);
+    } else {
+        check.text("prompt", "prompt", &request.prompt, can.prompt_chars);
     }
     let true_cfg = check.negative_prompt(request, model);
     let source = check.source(request, model, mode, context);
@@ -185,7 +184,8 @@ pub fn resolve(
                 seed: plan.seed.0,
                 // A picture alone may say what happens.
                 prompt: match plan.prompt.trim() {
-                    "" => "clip",
+                    "" if mode.is_video() => "clip",
+                    "" => "variation",
                     _ => &plan.prompt,
                 },
                 model: plan.model.id.as_str(),

@@ -170,15 +170,22 @@ pub struct Look {
     /// Which of PyTorch's generators the noise equals
     #[arg(long, value_parser = PossibleValuesParser::new(["cpu", "cuda"]))]
     pub rng: Option<String>,
-    /// Picture to start from, to edit, or to begin a clip with: a file, or `asset:` with an id
+    /// Picture to start from, to edit, to vary, or to begin a clip with: a file, or `asset:` with an
+    /// id; several are possible where a model takes several
     #[arg(short, long, value_name = "PICTURE", help_heading = "Pictures")]
-    pub image: Option<String>,
+    pub image: Vec<String>,
     /// What of that picture is painted anew: white is, black stays
     #[arg(long, value_name = "PICTURE", help_heading = "Pictures")]
     pub mask: Option<String>,
-    /// How far it may move away from that picture, above 0 up to 1
-    #[arg(long, value_name = "X", help_heading = "Pictures")]
-    pub strength: Option<f32>,
+    /// How far it may move away from that picture, above 0 up to 1; of variations, how much the
+    /// picture counts: one for all, or one for each in their order
+    #[arg(
+        long,
+        value_name = "X",
+        allow_negative_numbers = true,
+        help_heading = "Pictures"
+    )]
+    pub strength: Vec<f32>,
     /// LoRA by its name in the folder `loras`, with a weight behind a colon; several are possible.
     /// For one of two networks (Wan 2.2) `:high` or `:low` follows
     #[arg(long, value_name = "NAME[:WEIGHT][:EXPERT]", help_heading = "Pictures")]
@@ -259,8 +266,9 @@ pub struct Look {
 /// `kinora generate`
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// What to paint; `-` reads it from standard input
-    pub prompt: String,
+    /// What to paint; `-` reads it from standard input. May be left out where pictures say enough
+    #[arg(required_unless_present = "image")]
+    pub prompt: Option<String>,
     /// How
     #[command(flatten)]
     pub look: Look,

@@ -226,6 +226,99 @@ fn pictures_are_started_from_and_made_again() {
     assert!(ran.errors().contains("nowhere.png"), "{}", ran.errors());
 }
 
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+/// The tiny model of a recorded case as `flux-redux`, its base beside it.
+fn add_redux(studio: &Studio) {
+    let case =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/goldens/cases/flux_redux_heldout");
+    let models = studio.folder().join("data/models");
+    copy_folder(&case.join("model"), &models.join("FLUX.1-Redux-dev"));
+    copy_folder(&case.join("FLUX.1-dev"), &models.join("FLUX.1-dev"));
+}
+
+#[test]
+fn several_pictures_are_varied_with_and_without_words() {
+    let studio = Studio::new();
+    add_redux(&studio);
+    let case =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/goldens/cases/flux_redux_heldout");
+    let [first, second] = ["inputs/image0.png", "inputs/image1.png"]
+        .map(|name| case.join(name).display().to_string());
+    let look = [
+        "--model",
+        "flux-redux",
+        "--size",
+        "256x256",
+        "--steps",
+        "2",
+        "--seed",
+        "3",
+        "-q",
+    ];
+    let vary = |name: &str, more: &[&str]| {
+        let all = [&["generate"][..], more, &look, &["--output", name]].concat();
+        let ran = studio.run(&all);
+        assert_eq!(ran.code(), DONE, "{}", ran.errors());
+        PathBuf::from(ran.text().trim())
+    };
+    let one = vary("one", &["--image", &first]);
+    let both = ["--image", &first, "--image", &second];
+    let two = [&both[..], &["--strength", "0.6", "--strength", "0.4"]].concat();
+    let two = vary("two", &two);
+    let told = [&["at night"][..], &both, &["--strength", "0.5"]].concat();
+    let told = vary("told", &told);
+    let bytes = [&one, &two, &told].map(|path| fs::read(path).unwrap());
+    assert!(bytes[0] != bytes[1] && bytes[1] != bytes[2]);
+
+    let listed = studio.ask(&["assets", "list"]);
+    let plan_of = |file: &str| {
+        let assets = listed["assets"].as_array().unwrap().iter();
+        let mut found = assets.filter(|asset| asset["path"] == file);
+        found.next().unwrap()["recipe"]["plan"].clone()
+    };
+    let plan = plan_of("two.png");
+    assert_eq!(
+        (&plan["mode"], &plan["prompt"]),
+        (&json!("variation"), &json!(""))
+    );
+    let source = &plan["source"];
+    assert_eq!(source["image"]["sha256"].as_str().unwrap().len(), 64);
+    assert!((source["strength"].as_f64().unwrap() - 0.6).abs() < 1e-6);
+    assert!((source["more_images"][0]["strength"].as_f64().unwrap() - 0.4).abs() < 1e-6);
+    let plan = plan_of("told.png");
+    assert_eq!(plan["source"]["more_images"][0]["strength"], 0.5);
+
+    // The recipe inside gives the same bytes again.
+    let ran = studio.run(&["run", two.to_str().unwrap(), "-q"]);
+    assert_eq!(ran.code(), DONE, "{}", ran.errors());
+    assert!(fs::read(ran.text().trim()).unwrap() == bytes[1]);
+
+    for (arguments, word) in [
+        (&["x"][..], "picture"),
+        (&["--image", &first, "--strength", "3"], "strength"),
+        (
+            &["--image", &first, "--strength", "1", "--strength", "1"],
+            "strengths",
+        ),
+        (&["--image", &first].repeat(6), "pictures"),
+    ] {
+        let ran = studio.run(&[&["generate"][..], arguments, &look].concat());
+        assert_eq!(ran.code(), WRONG_INPUT, "{arguments:?}: {}", ran.errors());
+        assert!(ran.errors().contains(word), "{}", ran.errors());
+    }
+}
+
 #[test]
 fn a_lora_that_is_a_pickle_or_missing_is_refused_with_words() {
     let studio = Studio::new();

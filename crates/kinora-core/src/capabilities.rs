@@ -21,6 +21,8 @@ pub enum Mode {
     Edit,
     /// A picture that follows the edges or depths of another one.
     Control,
+    /// A picture that is like others, with or without a prompt.
+    Variation,
     /// A clip from a prompt.
     TextToVideo,
     /// A clip that begins with a picture, and ends with one where one is given.
@@ -29,12 +31,13 @@ pub enum Mode {
 
 impl Mode {
     /// Every one of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::TextToImage,
         Self::ImageToImage,
         Self::Inpaint,
         Self::Edit,
         Self::Control,
+        Self::Variation,
         Self::TextToVideo,
         Self::ImageToVideo,
     ];
@@ -42,6 +45,16 @@ impl Mode {
     /// Whether it makes nothing without a picture.
     pub fn needs_image(self) -> bool {
         !matches!(self, Self::TextToImage | Self::TextToVideo)
+    }
+
+    /// Whether it makes nothing without words: else a picture says enough.
+    pub fn needs_words(self) -> bool {
+        !matches!(self, Self::Variation | Self::ImageToVideo)
+    }
+
+    /// Whether the strength of a picture has a meaning.
+    pub fn has_strength(self) -> bool {
+        matches!(self, Self::ImageToImage | Self::Inpaint | Self::Variation)
     }
 
     /// Whether the result moves.
@@ -57,6 +70,7 @@ impl Mode {
             Self::Inpaint => "paint inside of a mask",
             Self::Edit => "edit a picture by words",
             Self::Control => "follow the edges or depths of a picture",
+            Self::Variation => "make variations of pictures",
             Self::TextToVideo => "make clips from text",
             Self::ImageToVideo => "make clips from a picture",
         }
@@ -119,6 +133,10 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
 /// Which clips a model makes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -179,9 +197,13 @@ pub struct Capabilities {
     /// Whether that guidance is on without a negative prompt too.
     #[serde(default, skip_serializing_if = "is_false")]
     pub cfg_always: bool,
-    /// How much of a run that starts from a picture is taken. None: that cannot be chosen.
+    /// How much of a run that starts from a picture is taken; of variations, how much a picture
+    /// counts. None: that cannot be chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strength: Option<FloatRange>,
+    /// Pictures that may be given besides the first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_images: u32,
     /// What its clips can be. None: it makes pictures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoRule>,

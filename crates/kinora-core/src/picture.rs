@@ -142,6 +142,16 @@ impl PlannedPicture {
     }
 }
 
+/// A picture of a plan besides the first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedImage {
+    /// Which.
+    pub image: PlannedPicture,
+    /// How much it counts. None: that has no meaning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f32>,
+}
+
 /// What a plan starts from besides words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedSource {
@@ -150,10 +160,14 @@ pub struct PlannedSource {
     /// Says what of the picture is painted anew: white is, black stays. None: all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<PlannedPicture>,
-    /// How much of the run is taken, above 0 up to 1: at 1 little is left of the picture. None:
-    /// the network sees the picture beside its work and takes the whole run.
+    /// How much of the run is taken, above 0 up to 1: at 1 little is left of the picture; of
+    /// variations, how much the picture counts. None: the network sees the picture beside its work
+    /// and takes the whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strength: Option<f32>,
+    /// Pictures besides it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_images: Vec<PlannedImage>,
     /// The picture that a clip ends with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_image: Option<PlannedPicture>,
@@ -169,6 +183,7 @@ impl PlannedSource {
         ]
         .into_iter()
         .flatten()
+        .chain(self.more_images.iter().map(|more| &more.image))
     }
 
     /// Every picture, to change it.
@@ -180,6 +195,7 @@ impl PlannedSource {
         ]
         .into_iter()
         .flatten()
+        .chain(self.more_images.iter_mut().map(|more| &mut more.image))
     }
 }
 

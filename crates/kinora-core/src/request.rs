@@ -62,6 +62,17 @@ impl FromStr for LoraRequest {
     }
 }
 
+/// A picture besides the first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageRequest {
+    /// Which.
+    pub image: PictureRef,
+    /// How much it counts. None: as much as the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f32>,
+}
+
 /// What becomes of the choices in a prompt: `{a|b}`, wildcards and the like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -85,11 +96,14 @@ pub struct Request {
     pub expansion: Option<Expansion>,
     /// What to keep away from, for models that can.
     pub negative_prompt: String,
-    /// The picture to start from, to edit, or to begin a clip with.
+    /// The picture to start from, to edit, to make variations of, or to begin a clip with.
     pub image: Option<PictureRef>,
+    /// Further pictures, for models that take several.
+    pub more_images: Vec<ImageRequest>,
     /// What of that picture is painted anew: white is, black stays.
     pub mask: Option<PictureRef>,
-    /// How much of the run is taken, above 0 up to 1: at 1 little is left of the picture.
+    /// How much of the run is taken, above 0 up to 1: at 1 little is left of the picture. Of
+    /// variations, how much the picture counts: 1 is as usual.
     pub strength: Option<f32>,
     /// Files of adapters, each with a weight.
     pub loras: Vec<LoraRequest>,

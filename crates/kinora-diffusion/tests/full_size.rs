@@ -9,8 +9,12 @@ use kinora_diffusion::{
     layers::Weights,
     text::{ClipEncoder, T5Encoder},
     vae::KlVae,
+    vision::{ReduxEmbedder, SiglipVision},
 };
-use kinora_weights::{ClipConfig, FluxConfig, T5Config, TextActivation, UnetConfig, VaeConfig};
+use kinora_weights::{
+    ClipConfig, FluxConfig, ReduxConfig, SiglipConfig, T5Config, TextActivation, UnetConfig,
+    VaeConfig,
+};
 
 type Table = BTreeMap<String, Vec<usize>>;
 
@@ -135,6 +139,29 @@ fn manifest(network: &str) -> Table {
         }
     }
     table
+}
+
+/// What Redux adds to its base: SigLIP's vision side but for its pooling head, and the projection.
+#[test]
+fn the_parts_of_redux() {
+    let survey = Weights::survey();
+    SiglipVision::load(&survey, &SiglipConfig::so400m()).unwrap();
+    let mut names = manifest("siglip_so400m");
+    assert_eq!(names.len(), 448);
+    let head: Vec<String> = names
+        .keys()
+        .filter(|name| name.starts_with("head."))
+        .cloned()
+        .collect();
+    for name in &head {
+        names.remove(name);
+    }
+    assert_eq!(head.len(), 11);
+    check("siglip_so400m", &survey, names);
+
+    let survey = Weights::survey();
+    ReduxEmbedder::load(&survey, &ReduxConfig::default()).unwrap();
+    check("flux_redux", &survey, manifest("flux_redux"));
 }
 
 /// A UNet's published `config.json`, as far as it differs from the library's defaults.

@@ -176,6 +176,27 @@ fn control_equals_the_reference() {
     }
 }
 
+#[test]
+fn redux_equals_the_reference() {
+    const LIKE: [&str; 7] = [
+        "image_encoder.call0.in.pixel_values",
+        "image_encoder.call0.last_hidden_state",
+        "image_embedder.call0.image_embeds",
+        "prior.prompt_embeds",
+        "prior.pooled_prompt_embeds",
+        "step2.latents",
+        "out.pixels_u8",
+    ];
+    // Without words, as its authors show it.
+    check("flux_redux", &[&WITH_PICTURE[1..], &LIKE].concat());
+    // Pictures with weights, words and a negative prompt beside them.
+    let words = ["transformer.call1.out", "encode_prompt1.0"];
+    check(
+        "flux_redux_heldout",
+        &[&WITH_PICTURE[..], &LIKE, &words].concat(),
+    );
+}
+
 const WITH_PICTURE: [&str; 8] = [
     "text_encoder_2.call0.last_hidden_state",
     "timesteps",

@@ -151,16 +151,31 @@ pub fn last_change(model: &PlannedModel) -> Option<SystemTime> {
         .max()
 }
 
-/// Where a model's files lie; none of them outside its folder.
+/// How far above a model's folder the base that it works with may lie: that is a folder beside it,
+/// or another model of the download cache (`models--…/snapshots/…`).
+const MOST_ABOVE: usize = 3;
+
+/// Whether a plan may name this file: one in the model's folder, or a weight file of a base beside.
+fn is_reachable(relative: &Path) -> bool {
+    use std::path::Component;
+    let is_above = |part: &Component<'_>| matches!(part, Component::ParentDir);
+    let above = relative.components().take_while(is_above).count();
+    let is_inside =
+        (relative.components().skip(above)).all(|part| matches!(part, Component::Normal(_)));
+    let has_weights_name = || {
+        let ending = relative.extension().and_then(|ending| ending.to_str());
+        matches!(ending, Some("safetensors" | "gguf"))
+    };
+    is_inside && (above == 0 || (above <= MOST_ABOVE && has_weights_name()))
+}
+
+/// Where a model's files lie; none of them anywhere but in its folder or in that of its base.
 fn list_paths(model: &PlannedModel) -> Result<Vec<PathBuf>, Box<Failure>> {
     let folder = base_folder(&model.root);
     (model.weights.iter())
         .map(|file| {
             let relative = Path::new(&file.file);
-            let is_inside = relative
-                .components()
-                .all(|part| matches!(part, std::path::Component::Normal(_)));
-            if is_inside {
+            if is_reachable(relative) {
                 Ok(folder.join(relative))
             } else {
                 Err(Box::new(bad_weights(format!(
@@ -218,5 +233,22 @@ mod tests {
         assert_eq!(missing.unwrap_err().code, Code::BadWeights);
         let outside = hashes.complete(&model(folder.path(), "../w", None));
         assert_eq!(outside.unwrap_err().code, Code::BadWeights);
+    }
+
+    #[test]
+    fn a_plan_names_files_of_its_model_and_of_a_base_beside_it() {
+        for (file, is_allowed) in [
+            ("w", true),
+            ("vae/w.safetensors", true),
+            ("../FLUX.1-dev/vae/w.safetensors", true),
+            ("../../../models--a--b/snapshots/c/w.gguf", true),
+            ("../../../../w.safetensors", false),
+            ("../passwd", false),
+            ("vae/../../w.safetensors", false),
+            ("/w.safetensors", false),
+            ("..", false),
+        ] {
+            assert_eq!(is_reachable(Path::new(file)), is_allowed, "{file}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use kinora_core::{Mode, Plan, PlannedPicture, Stage};
 use kinora_diffusion::{
     Error, Result,
-    pipelines::{ImageParams, SourceImage},
+    pipelines::{ImageParams, LikeImage, SourceImage},
     vision::crop::{Crop, Mask, fill},
 };
 use kinora_weights::read_file_bounded;
@@ -52,6 +52,23 @@ pub fn prepare(plan: &Plan, params: &mut ImageParams) -> Result<Option<Crop>> {
     match plan.mode {
         Mode::Edit => params.flux.context = Some(image),
         Mode::Control => params.flux.control = Some(fill(&image, width, height)?),
+        Mode::Variation => {
+            let like = |image, strength: Option<f32>| {
+                // One number for words and pictures alike, as the reference has it where nothing
+                // else is said.
+                let weight = strength.unwrap_or(1.0);
+                LikeImage {
+                    image,
+                    weight,
+                    pooled_weight: weight,
+                }
+            };
+            params.flux.likes.push(like(image, source.strength));
+            for more in &source.more_images {
+                let image = read(&more.image)?;
+                params.flux.likes.push(like(image, more.strength));
+            }
+        }
         Mode::Inpaint => {
             let mask = source.mask.as_ref().ok_or_else(|| {
                 Error::BadRequest("the plan paints inside of a mask and names none".to_owned())

@@ -111,6 +111,7 @@ mod tests {
             },
             mask: None,
             strength: None,
+            more_images: Vec::new(),
             end_image: None,
         }
     }

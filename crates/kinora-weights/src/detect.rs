@@ -11,7 +11,7 @@ use crate::{
     WeightSet, identify_set,
     json::read_config,
     layout::{Origin, base_folder, list_weight_files, open_origin},
-    maps,
+    maps, redux,
     sd::{self, ModelIndex},
     shards::list_files,
 };
@@ -20,20 +20,31 @@ use crate::{
 /// folder with one) in any layout, safetensors or GGUF, with the other parts beside it.
 pub fn detect(root: &Path) -> Result<ModelLayout> {
     let metadata = root.metadata().map_err(Error::io(root))?;
+    if let Some(adapter) = redux::find(root)? {
+        return redux::detect(root, &adapter);
+    }
     let index = root.join("model_index.json");
     if (metadata.is_file() || !index.is_file())
         && let Some(file) = sd::files::find_file(root)?
     {
         return sd::detect_file(root, &file);
     }
-    let recognised = if metadata.is_file() {
-        recognise_files(root, root)?
-    } else if index.is_file() {
+    if index.is_file() {
         let index: ModelIndex = read_config(&index)?;
         if index.is_sd() {
             return sd::detect(root, &index);
         }
-        recognise_folders(root, &index)?
+    }
+    detect_flux(root)
+}
+
+/// Recognises FLUX.1 by itself, whatever lies beside it.
+pub(crate) fn detect_flux(root: &Path) -> Result<ModelLayout> {
+    let index = root.join("model_index.json");
+    let recognised = if root.is_file() {
+        recognise_files(root, root)?
+    } else if index.is_file() {
+        recognise_folders(root, &read_config(&index)?)?
     } else {
         recognise_files(root, &find_transformer_file(root)?)?
     };
@@ -56,10 +67,10 @@ fn describe(root: &Path, recognised: Recognised) -> Result<ModelLayout> {
         variant,
     } = recognised;
     let mut weights: Vec<kinora_core::WeightFile> = Vec::new();
-    let mut component_bytes = [0; 4];
-    let mut component_elements = [0; 4];
+    let mut component_bytes = [0; 6];
+    let mut component_elements = [0; 6];
     let parts = Parts::Flux(Box::new(flux.clone()));
-    for component in Component::ALL {
+    for component in Component::CORE {
         let set = open_origin(&origins[component as usize], component, &parts)?;
         check_component(component, &set, &flux)?;
         component_bytes[component as usize] = set.total_bytes();
@@ -72,6 +83,8 @@ fn describe(root: &Path, recognised: Recognised) -> Result<ModelLayout> {
         }
     }
     check_parts(root, &flux)?;
+    let [transformer, vae, first, second] = origins;
+    let absent = || Origin::Absent;
     Ok(ModelLayout {
         root: root.to_owned(),
         family: Family::Flux,
@@ -81,7 +94,8 @@ fn describe(root: &Path, recognised: Recognised) -> Result<ModelLayout> {
         weights,
         component_bytes,
         component_elements,
-        origins,
+        origins: [transformer, vae, first, second, absent(), absent()],
+        text_folder: base_folder(root).to_owned(),
     })
 }
 
@@ -107,6 +121,7 @@ fn variant_of(kind: FluxKind, has_guidance: bool) -> &'static str {
         (FluxKind::Kontext, _) => "kontext",
         (FluxKind::Fill, _) => "fill",
         (FluxKind::Control, _) => "control",
+        (FluxKind::Redux, _) => "redux",
     }
 }
 
@@ -140,9 +155,10 @@ fn recognise_folders(root: &Path, index: &ModelIndex) -> Result<Recognised> {
         clip: ClipConfig::read(&config_of(Component::TextEncoder)?)?,
         t5: T5Config::read(&config_of(Component::TextEncoder2)?)?,
         scheduler: SchedulerConfig::read(&scheduler)?,
+        redux: None,
     };
     Ok(Recognised {
-        origins: Component::ALL.map(|component| Origin::Folder(root.join(component.as_str()))),
+        origins: Component::CORE.map(|component| Origin::Folder(root.join(component.as_str()))),
         variant: variant_of(kind, flux.transformer.has_guidance),
         flux,
     })
@@ -154,7 +170,7 @@ pub(crate) fn has_weights_name(name: &str) -> bool {
 }
 
 /// The one file of a folder that holds a transformer.
-fn find_transformer_file(root: &Path) -> Result<PathBuf> {
+pub(crate) fn find_transformer_file(root: &Path) -> Result<PathBuf> {
     let mut found = Vec::new();
     let mut fault = None;
     let names = list_files(root)?;
@@ -313,6 +329,7 @@ fn recognise_files(root: &Path, file: &Path) -> Result<Recognised> {
             clip,
             t5,
             scheduler,
+            redux: None,
         },
         variant,
     })
@@ -468,6 +485,8 @@ fn check_component(component: Component, set: &WeightSet, flux: &FluxParts) -> R
             check_shape("shared.weight", &[config.vocab, config.hidden])?;
             check_count("encoder.block.", config.layers)
         }
+        // They are held to each other where they are found.
+        Component::ImageEncoder | Component::ImageEmbedder => Ok(()),
     }
 }
 
@@ -483,7 +502,7 @@ fn check_parts(root: &Path, flux: &FluxParts) -> Result<()> {
     let packed = 4 * vae.latent_channels;
     let by_width = FluxKind::of_channels(transformer.in_channels, packed);
     let fits = match flux.kind {
-        FluxKind::Kontext => by_width == Some(FluxKind::Text),
+        FluxKind::Kontext | FluxKind::Redux => by_width == Some(FluxKind::Text),
         kind => by_width == Some(kind),
     };
     if !fits || transformer.out_width() != packed {

@@ -8,8 +8,8 @@ use std::{
 use kinora_core::{Family, WeightFile};
 
 use crate::{
-    ClipConfig, Error, FilePart, FluxConfig, NameLayout, Result, SchedulerConfig, SdParts,
-    T5Config, VaeConfig, WeightSet, maps,
+    ClipConfig, Error, FilePart, FluxConfig, NameLayout, ReduxConfig, Result, SchedulerConfig,
+    SdParts, SiglipConfig, T5Config, VaeConfig, WeightSet, maps,
 };
 
 /// A part of a model that has weights.
@@ -23,11 +23,26 @@ pub enum Component {
     TextEncoder,
     /// The long text encoder, T5; in SDXL a second CLIP.
     TextEncoder2,
+    /// What looks at pictures that the result shall be like: FLUX.1 Redux.
+    ImageEncoder,
+    /// What makes tokens beside those of text from that: FLUX.1 Redux.
+    ImageEmbedder,
 }
 
 impl Component {
-    /// Every component, in the order in which they are listed.
-    pub const ALL: [Component; 4] = [
+    /// Every component, in the order in which they are listed. No model has all of them but FLUX.1
+    /// Redux.
+    pub const ALL: [Component; 6] = [
+        Component::Transformer,
+        Component::Vae,
+        Component::TextEncoder,
+        Component::TextEncoder2,
+        Component::ImageEncoder,
+        Component::ImageEmbedder,
+    ];
+
+    /// Those that make pictures from text, in the same order.
+    pub const CORE: [Component; 4] = [
         Component::Transformer,
         Component::Vae,
         Component::TextEncoder,
@@ -41,6 +56,8 @@ impl Component {
             Component::Vae => "vae",
             Component::TextEncoder => "text_encoder",
             Component::TextEncoder2 => "text_encoder_2",
+            Component::ImageEncoder => "image_encoder",
+            Component::ImageEmbedder => "image_embedder",
         }
     }
 
@@ -51,6 +68,8 @@ impl Component {
             Component::Vae => "the VAE",
             Component::TextEncoder => "the CLIP text encoder",
             Component::TextEncoder2 => "the T5 text encoder",
+            Component::ImageEncoder => "the SigLIP vision encoder",
+            Component::ImageEmbedder => "the Redux projection",
         }
     }
 }
@@ -85,11 +104,13 @@ pub enum FluxKind {
     Fill,
     /// A picture of edges or depths, as further channels: Canny, Depth.
     Control,
+    /// Tokens of pictures that the new one shall be like, behind those of the text: Redux.
+    Redux,
 }
 
 impl FluxKind {
     /// What the network's width says, for latents packed into tokens of `packed` numbers. Kontext
-    /// is as wide as text to picture. None: no FLUX.1 network has this width.
+    /// and Redux are as wide as text to picture. None: no FLUX.1 network has this width.
     pub fn of_channels(in_channels: usize, packed: usize) -> Option<Self> {
         match in_channels.checked_div(packed)? {
             1 if in_channels == packed => Some(Self::Text),
@@ -116,6 +137,17 @@ pub struct FluxParts {
     pub t5: T5Config,
     /// Noise levels.
     pub scheduler: SchedulerConfig,
+    /// What looks at pictures; of Redux alone.
+    pub redux: Option<ReduxParts>,
+}
+
+/// The configurations of what FLUX.1 Redux adds to its base.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReduxParts {
+    /// Pictures to rows, one for each patch.
+    pub vision: SiglipConfig,
+    /// Those rows to tokens as wide as T5's.
+    pub embedder: ReduxConfig,
 }
 
 /// The configurations of a model, by family.
@@ -166,7 +198,7 @@ pub struct ModelLayout {
     /// Architecture.
     pub family: Family,
     /// Release of the architecture: `schnell`, `dev`, `kontext`, `fill`, `canny`, `depth`,
-    /// `control`.
+    /// `control`, `redux`.
     pub variant: String,
     /// Configurations.
     pub parts: Parts,
@@ -175,10 +207,12 @@ pub struct ModelLayout {
     /// Weight files; their hashes are not known yet.
     pub weights: Vec<WeightFile>,
     /// Bytes of the tensors of each component, in the order of [`Component::ALL`].
-    pub component_bytes: [u64; 4],
+    pub component_bytes: [u64; 6],
     /// Numbers in the tensors of each component, in the same order.
-    pub component_elements: [u64; 4],
-    pub(crate) origins: [Origin; 4],
+    pub component_elements: [u64; 6],
+    pub(crate) origins: [Origin; 6],
+    /// The folder in which the tokenizers lie: that of the base, where there is one.
+    pub(crate) text_folder: PathBuf,
 }
 
 impl ModelLayout {
@@ -210,7 +244,7 @@ impl ModelLayout {
 
     /// The folder of a tokenizer's files.
     pub fn tokenizer_folder(&self, tokenizer: Tokenizer) -> PathBuf {
-        base_folder(&self.root).join(tokenizer.as_str())
+        self.text_folder.join(tokenizer.as_str())
     }
 
     /// Where a weight file of this model lies.
@@ -278,7 +312,8 @@ pub(crate) fn open_origin(
         Component::TextEncoder2 => {
             set.renamed_by(|name| (name != "encoder.embed_tokens.weight").then(|| name.to_owned()))
         }
-        Component::Transformer | Component::Vae => set,
+        Component::ImageEncoder => maps::open_by(&set, "", maps::text::rename_clip_vision)?.set,
+        Component::Transformer | Component::Vae | Component::ImageEmbedder => set,
     })
 }
 
@@ -315,18 +350,23 @@ pub(crate) fn list_files_as(
     let base = base_folder(root);
     set.files()
         .map(|path| {
-            let relative = path.strip_prefix(base).unwrap_or(path);
-            let file = relative
-                .iter()
-                .map(|part| part.to_string_lossy())
-                .collect::<Vec<_>>()
-                .join("/");
             Ok(WeightFile {
                 component: component.to_owned(),
-                file,
+                file: path_from(base, path),
                 bytes: fs::metadata(path).map_err(Error::io(path))?.len(),
                 sha256: None,
             })
         })
         .collect()
+}
+
+/// A file's path from a folder, with `/` between its parts and `..` where it lies beside.
+pub(crate) fn path_from(folder: &Path, file: &Path) -> String {
+    let both = folder.components().zip(file.components());
+    let common = both.take_while(|(a, b)| a == b).count();
+    let up = folder.components().skip(common).map(|_| "..".into());
+    let down = file.components().skip(common);
+    up.chain(down.map(|part| part.as_os_str().to_string_lossy()))
+        .collect::<Vec<_>>()
+        .join("/")
 }

@@ -34,6 +34,7 @@ pub mod ltx2;
 pub mod maps;
 pub mod memory;
 mod recognised;
+mod redux;
 mod scaling;
 mod sd;
 mod set;
@@ -47,8 +48,9 @@ pub use config::{
     ClipConfig, ClipVisionConfig, ClipVisionParts, FluxConfig, GemmaConfig, LatentStats,
     Ltx2Activation, Ltx2AudioVaeConfig, Ltx2ConnectorConfig, Ltx2ConnectorsConfig, Ltx2Finish,
     Ltx2StageConfig, Ltx2VocoderConfig, Ltx2WideningConfig, LtxAudioConfig, LtxConfig,
-    LtxDownLevel, LtxFold, LtxRope, LtxShrink, LtxUpLevel, LtxVaeConfig, SchedulerConfig, T5Config,
-    TextActivation, TimeShift, UnetConfig, VaeConfig, WanConfig, WanVaeConfig,
+    LtxDownLevel, LtxFold, LtxRope, LtxShrink, LtxUpLevel, LtxVaeConfig, ReduxConfig,
+    SchedulerConfig, SiglipConfig, T5Config, TextActivation, TimeShift, UnetConfig, VaeConfig,
+    WanConfig, WanVaeConfig,
 };
 pub use detect::detect;
 pub use dtype::Dtype;
@@ -60,7 +62,7 @@ pub use identify::{
     Base, FilePart, Identity, NameLayout, Network, Prediction, Release, identify, identify_set,
 };
 pub use json::{read_file_bounded, without_infinities};
-pub use layout::{Component, FluxKind, FluxParts, ModelLayout, Parts, Tokenizer};
+pub use layout::{Component, FluxKind, FluxParts, ModelLayout, Parts, ReduxParts, Tokenizer};
 pub use recognised::{Recognised, RunSize, recognise};
 pub use scaling::QuantFormat;
 pub use sd::{ProjectedClip, SdParts};

@@ -86,7 +86,12 @@ pub fn activations(
     batch: usize,
     bytes_per_number: u64,
 ) -> u64 {
-    let tokens = picture_tokens.saturating_add(text_tokens as u64);
+    // Of pictures that the new one shall be like: their tokens stand behind the text.
+    let vision = parts.redux.as_ref().map(|redux| &redux.vision);
+    let seen = vision.map_or(0, |vision| vision.tokens() as u64);
+    let tokens = picture_tokens
+        .saturating_add(text_tokens as u64)
+        .saturating_add(seen);
     // Wide rows of a single block (3 + 4 hidden sizes), its joined rows (5), stream, norm, q, k,
     // attention, output.
     let denoiser = tokens.saturating_mul(20 * parts.transformer.hidden() as u64);
@@ -97,9 +102,15 @@ pub fn activations(
                 .saturating_pow(2)
                 .saturating_mul(2 * parts.t5.heads as u64),
         );
+    let siglip = vision.map_or(0, |vision| {
+        let wide = 2 * vision.intermediate + 8 * vision.hidden;
+        let rows = seen.saturating_mul(wide as u64);
+        rows.saturating_add(seen.saturating_pow(2).saturating_mul(vision.heads as u64))
+    });
     denoiser
         .saturating_mul(batch as u64)
         .max(t5)
+        .max(siglip)
         .saturating_mul(bytes_per_number)
         .saturating_add(64 << 20)
 }

@@ -95,7 +95,7 @@ fn folder_name(component: Component) -> &'static str {
 struct Found {
     parts: SdParts,
     /// In the order of [`Component::ALL`].
-    origins: [Origin; 4],
+    origins: [Origin; 6],
     family: Family,
 }
 
@@ -115,6 +115,7 @@ pub(crate) fn detect(root: &Path, index: &ModelIndex) -> Result<ModelLayout> {
             Component::Transformer | Component::Vae => true,
             Component::TextEncoder => parts.clip.is_some(),
             Component::TextEncoder2 => parts.clip_2.is_some(),
+            Component::ImageEncoder | Component::ImageEmbedder => false,
         };
         match is_there {
             true => Origin::Folder(root.join(folder_name(component))),
@@ -157,9 +158,10 @@ fn describe(root: &Path, found: Found) -> Result<ModelLayout> {
         parts,
         max_text_tokens: None,
         weights: Vec::new(),
-        component_bytes: [0; 4],
-        component_elements: [0; 4],
+        component_bytes: [0; 6],
+        component_elements: [0; 6],
         origins,
+        text_folder: base_folder(root).to_owned(),
     };
     for component in Component::ALL {
         let slot = component as usize;
@@ -343,6 +345,8 @@ fn check_component(component: Component, set: &WeightSet, parts: &SdParts) -> Re
             Some(clip) => check_clip(&clip.config),
             None => Ok(()),
         },
+        // FLUX.1 alone has them.
+        Component::ImageEncoder | Component::ImageEmbedder => Ok(()),
     }
 }
 

@@ -23,6 +23,10 @@ export function settingsOf(plan: Plan): Record<string, unknown> {
     sampler: plan.sampler,
     schedule: plan.schedule,
     image: input(plan.source?.image.sha256),
+    more_images: (plan.source?.more_images ?? []).map(({ image, strength }) => ({
+      image: input(image.sha256),
+      strength,
+    })),
     mask: input(plan.source?.mask?.sha256),
     strength: plan.source?.strength ?? null,
     loras: (plan.loras ?? []).map(({ name, weight, expert }) => ({ name, weight, expert })),

@@ -52,9 +52,19 @@ export function FileDrops() {
     const kept = await keepPicture(file);
     if (!kept) return;
     const form = isOnVideo ? clipDraftStore : draftStore;
-    if (member === 'image') form.set((now) => ({ ...now, ...startFrom(kept.reference) }));
+    const { reference } = kept;
+    const more = /^more_images(?:\[(\d+)\])?$/.exec(member);
+    if (more) {
+      form.set((now) => {
+        const images = [...now.more_images];
+        const at = more[1] === undefined ? images.length : Number(more[1]);
+        images[at] = { strength: null, ...images[at], image: reference };
+        return { ...now, more_images: images };
+      });
+    }
+    if (member === 'image') form.set((now) => ({ ...now, ...startFrom(reference) }));
     if (member === 'video.end_image') {
-      form.set((now) => ({ ...now, video: { ...now.video, end_image: kept.reference } }));
+      form.set((now) => ({ ...now, video: { ...now.video, end_image: reference } }));
     }
   };
 

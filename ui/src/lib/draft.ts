@@ -10,6 +10,13 @@ export interface DraftLora {
   expert?: Expert;
 }
 
+/** A picture besides the first. */
+export interface DraftImage {
+  image: string;
+  /** How much it counts; `null`: as much as the first. */
+  strength: number | null;
+}
+
 /** One of the two networks that share the steps of some models. */
 export type Expert = 'high' | 'low';
 
@@ -59,6 +66,7 @@ export interface Draft {
   format: string | null;
   session: string | null;
   image: string | null;
+  more_images: DraftImage[];
   mask: string | null;
   strength: number | null;
   loras: DraftLora[];
@@ -100,6 +108,7 @@ export const emptyDraft: Draft = {
   format: null,
   session: null,
   image: null,
+  more_images: [],
   mask: null,
   strength: null,
   loras: [],
@@ -123,6 +132,15 @@ function readLoras(stored: unknown): DraftLora[] {
         ...(isExpert(item.expert) && { expert: item.expert }),
       },
     ];
+  });
+}
+
+function readImages(stored: unknown): DraftImage[] {
+  if (!Array.isArray(stored)) return [];
+  return stored.flatMap((item) => {
+    if (!isObject(item) || typeof item.image !== 'string' || !item.image) return [];
+    const { image, strength } = item;
+    return [{ image, strength: typeof strength === 'number' ? asTyped(strength) : null }];
   });
 }
 
@@ -150,6 +168,10 @@ export function readDraft(stored: unknown): Draft {
     const value = stored[key];
     if (key === 'loras') {
       draft.loras = readLoras(value);
+      continue;
+    }
+    if (key === 'more_images') {
+      draft.more_images = readImages(value);
       continue;
     }
     if (key === 'video') {
@@ -194,15 +216,29 @@ export function startFrom(
   return { image, mask: null, width: null, height: null };
 }
 
+/** Without the first picture, which the next one takes the place of where there is one. */
+export function withoutFirst({ more_images }: Draft): Partial<Draft> {
+  const [next, ...rest] = more_images;
+  return next
+    ? { ...startFrom(next.image), strength: next.strength, more_images: rest }
+    : startFrom(null);
+}
+
 /** The members that are set. */
 const chosen = (members: object): Record<string, unknown> =>
   Object.fromEntries(Object.entries(members).filter(([, value]) => value !== null && value !== ''));
 
 /** The members that are set, as a request. */
-export function draftRequest({ loras, video, ...draft }: Draft): Record<string, unknown> {
+export function draftRequest({
+  loras,
+  video,
+  more_images,
+  ...draft
+}: Draft): Record<string, unknown> {
   const ofClip = chosen(video);
   return {
     ...chosen(draft),
+    ...(more_images.length ? { more_images: more_images.map(chosen) } : {}),
     ...(loras.length ? { loras } : {}),
     ...(Object.keys(ofClip).length ? { video: ofClip } : {}),
   };

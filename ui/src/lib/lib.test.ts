@@ -9,6 +9,7 @@ import {
   readDraft,
   startFrom,
   updateDraft,
+  withoutFirst,
   rememberPrompt,
 } from './draft';
 import { isTyping, matchesChord } from './keys';
@@ -74,6 +75,7 @@ describe('the draft', () => {
     const settings = {
       prompt: 'x',
       image: 'input:ab',
+      more_images: [{ image: 'input:cd', strength: 0.5 }, { image: 'asset:1' }, 'junk', {}],
       strength: 0.4,
       loras: [
         { name: 'ink', weight: -0.5, expert: 'low' },
@@ -96,6 +98,7 @@ describe('the draft', () => {
     expect(draftRequest(draft)).toEqual({
       prompt: 'x',
       image: 'input:ab',
+      more_images: [{ image: 'input:cd', strength: 0.5 }, { image: 'asset:1' }],
       strength: 0.4,
       loras: draft.loras,
       video: { frames: 81, end_image: 'asset:1' },
@@ -106,6 +109,17 @@ describe('the draft', () => {
     draftStore.set({ ...emptyDraft, image: 'input:a', mask: 'input:b', width: 320 });
     updateDraft(startFrom('asset:c'));
     expect(draftStore.get()).toMatchObject({ image: 'asset:c', mask: null, width: null });
+  });
+  it('lets the next picture take the place of the first', () => {
+    const two = {
+      ...emptyDraft,
+      image: 'input:a',
+      strength: 1,
+      more_images: [{ image: 'input:b', strength: 0.5 }],
+    };
+    const one = { ...two, ...withoutFirst(two) };
+    expect(one).toMatchObject({ image: 'input:b', strength: 0.5, more_images: [] });
+    expect(withoutFirst(one)).toMatchObject({ image: null });
   });
   it('takes settings over but stays in its session', () => {
     draftStore.set({ ...emptyDraft, session: 's1', negative_prompt: 'old' });

@@ -63,8 +63,9 @@ pub fn candidate(id: &str, change: impl FnOnce(&mut Model)) -> Candidate {
 
 /// `fast`: no guidance, no negative prompt. `full`: both, and steps can be reused. `gone`: not installed. `broken`: faulty.
 /// `huge`: needs 100 GiB. `odd`: sides of 300 to 1000 in multiples of 64, one copy, short prompts.
-/// `painter`: starts from pictures and takes LoRA files. `editor`: needs a picture. `mover`: makes
-/// clips from pictures, with two experts, and takes LoRA files.
+/// `painter`: starts from pictures and takes LoRA files. `editor`: needs a picture. `varier`:
+/// makes variations of up to three pictures. `mover`: makes clips from pictures, with two experts,
+/// and takes LoRA files.
 pub fn models() -> Vec<Candidate> {
     vec![
         candidate("gone", |model| model.is_installed = false),
@@ -124,6 +125,15 @@ pub fn models() -> Vec<Candidate> {
         }),
         candidate("editor", |model| {
             model.capabilities.modes = vec![Mode::Edit]
+        }),
+        candidate("varier", |model| {
+            model.capabilities.modes = vec![Mode::Variation];
+            model.capabilities.strength = Some(FloatRange {
+                min: 0.0,
+                max: 2.0,
+                default: 1.0,
+            });
+            model.capabilities.more_images = 2;
         }),
         candidate("mover", |model| {
             model.capabilities.step_cache = Some(FloatRange {

@@ -1,8 +1,8 @@
 //! What a request brings besides words and numbers: pictures, LoRA files, the length of a clip.
 
 use kinora_core::{
-    AssetKind, FileFormat, IntRange, Mode, Model, PlannedLora, PlannedPicture, PlannedSource,
-    Request, VideoOptions, VideoPlan, VideoRule, count_windows,
+    AssetKind, FileFormat, IntRange, Mode, Model, PictureRef, PlannedImage, PlannedLora,
+    PlannedPicture, PlannedSource, Request, VideoOptions, VideoPlan, VideoRule, count_windows,
 };
 
 use super::{Check, Context};
@@ -22,6 +22,7 @@ pub(super) fn wanted_modes(request: &Request) -> Vec<Mode> {
             Mode::ImageToImage,
             Mode::Edit,
             Mode::Control,
+            Mode::Variation,
             Mode::ImageToVideo,
         ],
         (None, _) => &[Mode::TextToImage, Mode::TextToVideo],
@@ -127,7 +128,7 @@ impl Check {
         mode: Mode,
         context: &Context<'_>,
     ) -> Option<PlannedSource> {
-        let mut find = |field: &str, reference: &Option<_>| -> Option<PlannedPicture> {
+        let mut find = |field: &str, reference: &Option<PictureRef>| -> Option<PlannedPicture> {
             match (context.picture)(reference.as_ref()?) {
                 Ok(picture) => Some(picture),
                 Err(mut problem) => {
@@ -140,7 +141,14 @@ impl Check {
         let image = find("image", &request.image);
         let mask = find("mask", &request.mask);
         let end_image = find("video.end_image", &request.video.end_image);
+        let found: Vec<_> = (request.more_images.iter().enumerate())
+            .map(|(place, more)| {
+                let field = format!("more_images[{place}].image");
+                find(&field, &Some(more.image.clone()))
+            })
+            .collect();
         let strength = self.strength(request, model, mode);
+        let more_images = self.more_images(request, model, strength, found);
         if end_image.is_some() {
             let takes_end = (model.capabilities.video.as_ref()).is_some_and(|rule| rule.end_image);
             if !takes_end || mode != Mode::ImageToVideo {
@@ -155,13 +163,71 @@ impl Check {
             image: image?,
             mask,
             strength,
+            more_images,
             end_image,
         })
     }
 
+    /// The pictures besides the first, each with how much it counts.
+    fn more_images(
+        &mut self,
+        request: &Request,
+        model: &Model,
+        first: Option<f32>,
+        found: Vec<Option<PlannedPicture>>,
+    ) -> Vec<PlannedImage> {
+        let asked = &request.more_images;
+        let most = model.capabilities.more_images as usize;
+        if asked.len() > most {
+            let (message, hint) = match most {
+                0 => (
+                    format!("{} starts from one picture", model.name),
+                    "Leave the others out, or choose a model that takes several.".to_owned(),
+                ),
+                _ => (
+                    format!(
+                        "there are {} pictures; {} takes {}",
+                        asked.len() + 1,
+                        model.name,
+                        most + 1
+                    ),
+                    "Leave some of them out.".to_owned(),
+                ),
+            };
+            self.refuse("more_images", message, hint);
+            return Vec::new();
+        }
+        // A model that makes nothing without one has asked for it already.
+        let can_do_without = model
+            .capabilities
+            .modes
+            .iter()
+            .any(|mode| !mode.needs_image());
+        if !asked.is_empty() && request.image.is_none() && can_do_without {
+            self.refuse(
+                "image",
+                "there are further pictures and no first one",
+                "Give the first one as the picture to start from.",
+            );
+        }
+        let range = model.capabilities.strength;
+        (asked.iter().zip(found).enumerate())
+            .filter_map(|(place, (more, image))| {
+                let strength = match (first, range) {
+                    (Some(first), Some(range)) => {
+                        let field = format!("more_images[{place}].strength");
+                        Some(self.real_number(&field, more.strength, range, first))
+                    }
+                    _ => None,
+                };
+                image.map(|image| PlannedImage { image, strength })
+            })
+            .collect()
+    }
+
     fn strength(&mut self, request: &Request, model: &Model, mode: Mode) -> Option<f32> {
         let range = model.capabilities.strength;
-        let is_used = matches!(mode, Mode::ImageToImage | Mode::Inpaint) && request.image.is_some();
+        let is_used = mode.has_strength() && request.image.is_some();
         match (range, is_used) {
             (Some(range), true) => {
                 Some(self.real_number("strength", request.strength, range, range.default))

@@ -230,6 +230,47 @@ fn table() -> Vec<(Value, Expect)> {
             json!({"prompt": "x", "model": "editor"}),
             No(&[(INVALID, "image")]),
         ),
+        // Variations: pictures say enough, and each counts as much as it is told.
+        (
+            json!({"model": "varier", "image": HERE}),
+            Ok_(
+                json!({"mode": "variation", "prompt": "", "source": {"strength": 1.0}}),
+                0,
+            ),
+        ),
+        (
+            json!({"prompt": "x", "model": "varier", "image": HERE, "strength": 0.5,
+                   "more_images": [{"image": HERE}, {"image": HERE, "strength": 0.25}]}),
+            Ok_(
+                json!({"prompt": "x", "source": {
+                    "strength": 0.5,
+                    "more_images": [{"strength": 0.5, "image": {"sha256": &HERE[6..]}},
+                                    {"strength": 0.25}]}}),
+                0,
+            ),
+        ),
+        (json!({"model": "varier"}), No(&[(INVALID, "image")])),
+        (
+            json!({"model": "varier", "more_images": [{"image": HERE}]}),
+            No(&[(INVALID, "image")]),
+        ),
+        (
+            json!({"model": "varier", "image": HERE, "more_images": [{"image": GONE}]}),
+            No(&[(Code::NotFound, "more_images[0].image")]),
+        ),
+        (
+            json!({"model": "varier", "image": HERE, "more_images": [{"image": HERE, "strength": 3}]}),
+            No(&[(INVALID, "more_images[0].strength")]),
+        ),
+        (
+            json!({"model": "varier", "image": HERE, "more_images":
+                   [{"image": HERE}, {"image": HERE}, {"image": HERE}]}),
+            No(&[(INVALID, "more_images")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "painter", "image": HERE, "more_images": [{"image": HERE}]}),
+            No(&[(INVALID, "more_images")]),
+        ),
         // LoRA files.
         (
             json!({"prompt": "x", "model": "painter", "loras": [{"name": "ink", "weight": -0.5},

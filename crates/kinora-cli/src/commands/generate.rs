@@ -13,9 +13,9 @@ use super::{describe_estimate, exit_code, pictures, read_text, request, tell_not
 /// # Errors
 /// What the application refuses, a lost connection, Ctrl+C.
 pub async fn run(context: &Context, arguments: Generate) -> Result<u8, Refusal> {
-    let prompt = match arguments.prompt.as_str() {
-        "-" => read_text("-".as_ref())?.trim().to_owned(),
-        prompt => prompt.to_owned(),
+    let prompt = match arguments.prompt.as_deref() {
+        Some("-") => read_text("-".as_ref())?.trim().to_owned(),
+        prompt => prompt.unwrap_or_default().to_owned(),
     };
     let request = Request {
         prompt,

@@ -20,7 +20,8 @@ use std::io::Read;
 
 use kinora_app::{bulk::decode_text, bytes::read_bounded, jobs::Note};
 use kinora_core::{
-    Asset, Code, Job, JobState, LoraRequest, PictureRef, Problem, Request, request::BadLora,
+    Asset, Code, ImageRequest, Job, JobState, LoraRequest, PictureRef, Problem, Request,
+    request::BadLora,
 };
 use serde_json::{Map, Value, json};
 
@@ -33,7 +34,7 @@ use crate::{Context, args::Look, connection::Refusal, exit, text};
 /// When an id is not one, a file is no picture, or the connection is lost.
 pub async fn request(context: &Context, look: &Look) -> Result<Request, Refusal> {
     let mut members = Map::new();
-    let image = picture(context, look.image.as_deref()).await?;
+    let (image, strength, more_images) = given(context, look).await?;
     let mask = picture(context, look.mask.as_deref()).await?;
     let end_image = picture(context, look.end_image.as_deref()).await?;
     let mut loras = Vec::new();
@@ -77,7 +78,11 @@ pub async fn request(context: &Context, look: &Look) -> Result<Request, Refusal>
     set("copies", look.copies.map(|v| json!(v)));
     set("image", image.map(|v| json!(v)));
     set("mask", mask.map(|v| json!(v)));
-    set("strength", look.strength.map(|v| json!(v)));
+    set("strength", strength.map(|v| json!(v)));
+    set(
+        "more_images",
+        (!more_images.is_empty()).then(|| json!(more_images)),
+    );
     set("loras", (!loras.is_empty()).then(|| json!(loras)));
     set("video", (!clip.is_empty()).then_some(Value::Object(clip)));
     set("sampler", look.sampler.as_ref().map(|v| json!(v)));
@@ -95,6 +100,37 @@ pub async fn request(context: &Context, look: &Look) -> Result<Request, Refusal>
         )
         .into()
     })
+}
+
+/// The first picture with its strength, and the others with theirs.
+async fn given(
+    context: &Context,
+    look: &Look,
+) -> Result<(Option<PictureRef>, Option<f32>, Vec<ImageRequest>), Refusal> {
+    let strengths = look.strength.as_slice();
+    if strengths.len() > 1 && strengths.len() != look.image.len() {
+        return Err(Problem::in_field(
+            "strength",
+            format!(
+                "there are {} strengths and {} pictures",
+                strengths.len(),
+                look.image.len()
+            ),
+            "Give one for all pictures, or one for each in their order.",
+        )
+        .into());
+    }
+    let image = picture(context, look.image.first().map(String::as_str)).await?;
+    let mut more_images = Vec::new();
+    for (place, named) in look.image.iter().enumerate().skip(1) {
+        if let Some(image) = picture(context, Some(named)).await? {
+            more_images.push(ImageRequest {
+                image,
+                strength: strengths.get(place).copied(),
+            });
+        }
+    }
+    Ok((image, strengths.first().copied(), more_images))
 }
 
 /// A picture that was named: `asset:` with an id, `input:` with a hash, or a file, which is handed

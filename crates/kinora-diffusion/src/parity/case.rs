@@ -17,18 +17,19 @@ use super::{
 use crate::{
     Error, Result,
     layers::TensorSource,
-    pipelines::{FluxOptions, ImageParams, SdOptions, SourceImage},
+    pipelines::{FluxOptions, ImageParams, LikeImage, SdOptions, SourceImage},
     vision::resample::{Filter, resize},
 };
 
 /// Pipelines of FLUX.1 that are known here.
-const FLUX_PIPELINES: [&str; 6] = [
+const FLUX_PIPELINES: [&str; 7] = [
     "FluxPipeline",
     "FluxImg2ImgPipeline",
     "FluxInpaintPipeline",
     "FluxKontextPipeline",
     "FluxFillPipeline",
     "FluxControlPipeline",
+    "FluxPriorReduxPipeline",
 ];
 
 /// Far above any case description.
@@ -51,6 +52,8 @@ pub(super) struct Description {
 
 #[derive(Deserialize)]
 pub(super) struct Inputs {
+    /// Left out when pictures say enough.
+    #[serde(default)]
     pub prompt: Texts,
     #[serde(default)]
     pub negative_prompt: Option<Texts>,
@@ -93,6 +96,8 @@ pub(super) struct Inputs {
     pub mask_image: Option<String>,
     // Of FLUX.1.
     control_image: Option<String>,
+    prompt_embeds_scale: Option<Scales>,
+    pooled_prompt_embeds_scale: Option<Scales>,
     #[serde(default, rename = "_auto_resize")]
     takes_trained_size: Option<bool>,
     // Of Stable Diffusion.
@@ -115,7 +120,27 @@ pub(super) struct Inputs {
 #[serde(untagged)]
 pub(super) enum ImageInput {
     File(String),
+    Files(Vec<String>),
     Latents(NamedTensor),
+}
+
+/// One number for all pictures, or one for each.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Scales {
+    One(f32),
+    Many(Vec<f32>),
+}
+
+impl Scales {
+    fn of(scales: Option<&Self>, picture: usize) -> f32 {
+        match scales {
+            None => 1.0,
+            Some(Self::One(scale)) => *scale,
+            // A case that leaves one out is broken, and NaN is refused.
+            Some(Self::Many(scales)) => scales.get(picture).copied().unwrap_or(f32::NAN),
+        }
+    }
 }
 
 /// The reference's default.
@@ -134,6 +159,12 @@ pub(super) struct NamedTensor {
 pub(super) enum Texts {
     One(String),
     Many(Vec<String>),
+}
+
+impl Default for Texts {
+    fn default() -> Self {
+        Self::One(String::new())
+    }
 }
 
 impl Texts {
@@ -323,7 +354,8 @@ impl Case {
     /// The picture that the run starts from, and its mask.
     fn source(&self) -> Result<Option<SourceImage>> {
         let inputs = &self.description.inputs;
-        let (Some(ImageInput::File(file)), false) = (&inputs.image, self.is_edit()) else {
+        let is_seen = self.is_edit() || self.is_redux();
+        let (Some(ImageInput::File(file)), false) = (&inputs.image, is_seen) else {
             return Ok(None);
         };
         let image = read_rgb(self, file)?;
@@ -350,11 +382,37 @@ impl Case {
             context: context.map(read).transpose()?,
             keeps_context_size: inputs.takes_trained_size == Some(false),
             step_cache: 0.0,
+            likes: self.likes()?,
         })
+    }
+
+    /// The pictures that the new one shall be like.
+    fn likes(&self) -> Result<Vec<LikeImage>> {
+        let inputs = &self.description.inputs;
+        let files = match &inputs.image {
+            Some(ImageInput::File(file)) if self.is_redux() => std::slice::from_ref(file),
+            Some(ImageInput::Files(files)) if self.is_redux() => files,
+            _ => &[],
+        };
+        files
+            .iter()
+            .enumerate()
+            .map(|(i, file)| {
+                Ok(LikeImage {
+                    image: read_rgb(self, file)?,
+                    weight: Scales::of(inputs.prompt_embeds_scale.as_ref(), i),
+                    pooled_weight: Scales::of(inputs.pooled_prompt_embeds_scale.as_ref(), i),
+                })
+            })
+            .collect()
     }
 
     fn is_edit(&self) -> bool {
         self.description.pipeline == "FluxKontextPipeline"
+    }
+
+    fn is_redux(&self) -> bool {
+        self.description.pipeline == "FluxPriorReduxPipeline"
     }
 
     fn is_fill(&self) -> bool {

@@ -46,10 +46,10 @@ fn read_job(case: &Case) -> Result<LtxParams> {
     let negative = inputs.negative_prompt.as_ref();
     let first_frame = match &inputs.image {
         Some(ImageInput::File(file)) => Some(read_rgb(case, file)?),
-        Some(ImageInput::Latents(_)) => {
+        Some(ImageInput::Latents(_) | ImageInput::Files(_)) => {
             return Err(Error::bad_weights(
                 &case.path,
-                "a frame that is given as latents is not known here",
+                "a frame that is given as latents or as several pictures is not known here",
             ));
         }
         None => None,

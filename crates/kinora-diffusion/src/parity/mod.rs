@@ -9,6 +9,7 @@ mod case;
 mod ltx;
 mod ltx2;
 mod pictures;
+mod redux;
 mod schedulers;
 mod unet;
 mod wan;
@@ -78,7 +79,10 @@ pub fn run(case_dir: &Path) -> Result<Vec<StageResult>> {
         results: Vec::new(),
     };
     let jobs = report.case.jobs(pipeline.parts().vae.latent_channels)?;
-    report.compare_texts(&pipeline, &jobs)?;
+    match pipeline.redux() {
+        Some(redux) => report.compare_likes(&pipeline, redux, &jobs)?,
+        None => report.compare_texts(&pipeline, &jobs)?,
+    }
     report.compare_calls(&pipeline, &jobs)?;
     report.compare_run(&mut pipeline, &jobs)?;
     report.compare_alone(&mut pipeline, &jobs)?;
@@ -229,23 +233,24 @@ impl Report {
         self.compare("transformer.call0.in.hidden_states", "", &ours, GATE_RUN)?;
         let step = pipeline.size_step();
         let count = (first.height / step * (first.width / step)) as usize;
-        let rope = pipeline.positions(first)?;
+        let ropes = pipeline.positions(first)?;
         let timestep = timestep.flatten_all()?.get(0)?.to_scalar::<f32>()? * 1000.0;
         let guidance: Vec<f32> = jobs.iter().filter_map(|job| job.guidance).collect();
-        let call = |text: &Conditioning| {
+        let call = |text: &Conditioning, rope| {
             pipeline.denoiser().forward(&FluxInput {
                 latents: &latents,
                 text: &text.tokens,
                 pooled: &text.pooled,
                 timestep,
                 guidance: &guidance,
-                rope: &rope,
+                rope,
             })
         };
-        let positive = call(&Conditioning {
+        let text = Conditioning {
             tokens: text,
             pooled,
-        })?;
+        };
+        let positive = call(&text, &ropes.positive)?;
         let recorded = (
             self.case.tensor("encode_prompt1.0")?,
             self.case.tensor("encode_prompt1.1")?,
@@ -255,7 +260,7 @@ impl Report {
             let velocity = positive.narrow(1, 0, count)?;
             return self.compare("step0.model_output", "", &velocity, GATE_NETWORK);
         };
-        let negative = call(&Conditioning { tokens, pooled })?;
+        let negative = call(&Conditioning { tokens, pooled }, ropes.negative())?;
         self.compare("transformer.call0.out", "", &positive, GATE_NETWORK)?;
         self.compare("transformer.call1.out", "", &negative, GATE_NETWORK)?;
         let guided = (&negative + ((positive - &negative)? * f64::from(scale))?)?;

@@ -86,6 +86,9 @@ fn read_jobs(case: &Case, is_xl: bool) -> Result<Vec<ImageParams>> {
         (Some(ImageInput::Latents(latents)), _) | (None, Some(latents)) => {
             (None, Some(tensor(&latents.tensor)?))
         }
+        (Some(ImageInput::Files(_)), _) => {
+            return Err(fault("several pictures are not known here"));
+        }
         (None, None) => (None, None),
     };
     if latents.is_none() && prompts.len() != 1 {

@@ -53,9 +53,9 @@ fn read_jobs(case: &Case) -> Result<Vec<VideoParams>> {
     }
     let picture = |given: &Option<ImageInput>| match given {
         Some(ImageInput::File(file)) => read_rgb(case, file).map(Some),
-        Some(ImageInput::Latents(_)) => Err(Error::bad_weights(
+        Some(ImageInput::Latents(_) | ImageInput::Files(_)) => Err(Error::bad_weights(
             &case.path,
-            "a frame that is given as latents is not known here",
+            "a frame that is given as latents or as several pictures is not known here",
         )),
         None => Ok(None),
     };

@@ -1,13 +1,14 @@
 //! Pictures with FLUX.1: from text, from a picture, inside of a mask, edited by words, along edges
-//! and depths. The story of a run in four stages.
+//! and depths, like other pictures. The story of a run in four stages.
 
 #[cfg(test)]
 mod adapter_tests;
+pub(crate) mod likes;
 pub(crate) mod pictures;
 pub(crate) mod rows;
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeSet, hash_map::Entry},
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -20,6 +21,7 @@ use kinora_weights::{
 };
 
 use self::{
+    likes::Encoded,
     pictures::{Given, Preparation, Start, first_step},
     rows::{Batch, Conditioning, Row, batches},
 };
@@ -38,6 +40,7 @@ use crate::{
     step_cache::{self, Anchor, Anchors, StepCache},
     text::{ClipEncoder, T5Encoder, Tokenizer},
     vae::{KlVae, Tiling},
+    vision::Redux,
 };
 
 /// Bounds on what a request may ask, far above any use.
@@ -63,6 +66,7 @@ pub struct FluxPipeline {
     texts: Option<Arc<TextCache>>,
     denoiser: FluxDenoiser,
     vae: KlVae,
+    redux: Option<Redux>,
     /// Fitted when the first preview is wanted.
     preview: OnceLock<LatentPreview>,
     weight_bytes: u64,
@@ -142,7 +146,17 @@ impl FluxPipeline {
             move |weights, _| T5Encoder::load(weights, &config),
         );
         let vae = KlVae::load(&weights(Component::Vae)?, &parts.vae)?;
-        let done = share(Component::Vae);
+        let mut done = share(Component::Vae);
+        on_load(done);
+        let redux = match &parts.redux {
+            Some(redux) => Some(Redux::load(
+                &weights(Component::ImageEncoder)?,
+                &weights(Component::ImageEmbedder)?,
+                redux,
+            )?),
+            None => None,
+        };
+        done += share(Component::ImageEncoder) + share(Component::ImageEmbedder);
         on_load(done);
         let rest = share(Component::Transformer);
         let denoiser = FluxDenoiser::load(
@@ -163,6 +177,7 @@ impl FluxPipeline {
             texts: None,
             denoiser,
             vae,
+            redux,
             preview: OnceLock::new(),
             weight_bytes: memory::estimate(layout, (0, 0), 0, 0, dtype.size_in_bytes() as u64)
                 .weights,
@@ -202,8 +217,8 @@ impl FluxPipeline {
         }
         let mut timings = vec![JobTimings::default(); jobs.len()];
         let mut failure = None;
-        let texts = self.encode(jobs, watch, &mut timings)?;
-        let rows = self.prepare(jobs, &texts, watch, &mut timings)?;
+        let encoded = self.encode(jobs, watch, &mut timings)?;
+        let rows = self.prepare(jobs, &encoded, watch, &mut timings)?;
         for batch in batches(rows, |params| self.batch_size(params, limits))? {
             let finished = self.denoise(batch, watch, &mut timings)?;
             for (row, latents) in finished {
@@ -265,8 +280,9 @@ impl FluxPipeline {
 
     /// What the network is given besides text. An adapter that widened the first layer counts.
     fn kind(&self) -> Result<FluxKind> {
-        if self.parts.kind == FluxKind::Kontext {
-            return Ok(FluxKind::Kontext);
+        // As wide as text to picture: their widths do not tell.
+        if let kind @ (FluxKind::Kontext | FluxKind::Redux) = self.parts.kind {
+            return Ok(kind);
         }
         let (width, packed) = (
             self.denoiser.in_channels(),
@@ -281,26 +297,28 @@ impl FluxPipeline {
 
     // ---- encode -------------------------------------------------------------------------------
 
-    /// Every distinct text of the jobs, encoded once if it was not kept.
-    fn encode(
+    /// Every distinct text and picture of the jobs, encoded once; texts that were kept are not.
+    fn encode<'a>(
         &self,
-        jobs: &[ImageParams],
+        jobs: &'a [ImageParams],
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
-    ) -> Result<HashMap<(String, usize), Conditioning>> {
+    ) -> Result<Encoded<'a>> {
         let kept = self.kept_texts()?;
-        let mut texts = HashMap::new();
+        let mut encoded = Encoded::default();
         for (job, params) in jobs.iter().enumerate() {
             if watch.is_cancelled(job) {
                 continue;
             }
             let start = Instant::now();
             let negative = params.active_cfg().map(|_| &params.negative_prompt);
-            let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
+            let positive = likes::has_text(params).then_some(&params.prompt);
+            let texts: Vec<&String> = positive.into_iter().chain(negative).collect();
+            let count = (texts.len() + params.flux.likes.len()) as u32;
             let length = params.text_tokens;
             let mut is_missing = false;
-            for text in &wanted {
-                if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
+            for text in &texts {
+                if let Entry::Vacant(entry) = encoded.texts.entry(((*text).clone(), length)) {
                     match self.find_text(kept.as_ref(), text, length) {
                         Some(found) => {
                             entry.insert(found);
@@ -312,25 +330,27 @@ impl FluxPipeline {
             if is_missing {
                 self.read_encoders(job, watch)?;
             }
-            for (i, text) in wanted.iter().enumerate() {
-                watch.stage(job, Stage::Encoding, i as u32, wanted.len() as u32);
-                if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
-                    let encoded = entry.insert(self.encode_text(text, length)?);
+            for (done, text) in (0..).zip(&texts) {
+                watch.stage(job, Stage::Encoding, done, count);
+                if let Entry::Vacant(entry) = encoded.texts.entry(((*text).clone(), length)) {
+                    let text_states = entry.insert(self.encode_text(text, length)?);
                     if let Some(kept) = &kept {
-                        let parts = [("tokens", &encoded.tokens), ("pooled", &encoded.pooled)];
-                        kept.keep(text, &[length], &parts);
+                        let Conditioning { tokens, pooled } = text_states;
+                        kept.keep(text, &[length], &[("tokens", tokens), ("pooled", pooled)]);
                     }
                 }
             }
-            watch.stage(
-                job,
-                Stage::Encoding,
-                wanted.len() as u32,
-                wanted.len() as u32,
-            );
+            for (done, like) in (texts.len() as u32..).zip(&params.flux.likes) {
+                watch.stage(job, Stage::Encoding, done, count);
+                if encoded.picture(&like.image).is_none() {
+                    let tokens = self.encode_picture(&like.image)?;
+                    encoded.pictures.push((&like.image, tokens));
+                }
+            }
+            watch.stage(job, Stage::Encoding, count, count);
             timings[job].encoding_ms = milliseconds(start);
         }
-        Ok(texts)
+        Ok(encoded)
     }
 
     /// The texts that were kept of this model as it is now.
@@ -404,19 +424,18 @@ impl FluxPipeline {
     fn prepare<'a>(
         &self,
         jobs: &'a [ImageParams],
-        texts: &HashMap<(String, usize), Conditioning>,
+        encoded: &Encoded<'_>,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Row<'a>>> {
         let mut rows = Vec::new();
         for (job, params) in jobs.iter().enumerate() {
-            let text = |text: &str| texts.get(&(text.to_owned(), params.text_tokens)).cloned();
-            // A job without text was cancelled before its turn.
-            let Some(positive) = text(&params.prompt) else {
+            // A job of which something was not encoded was cancelled before its turn.
+            let Some(positive) = self.condition(params, encoded)? else {
                 continue;
             };
             let negative = match params.active_cfg() {
-                Some(_) => text(&params.negative_prompt),
+                Some(_) => encoded.text(&params.negative_prompt, params.text_tokens),
                 None => None,
             };
             let start = self.start(params)?;
@@ -600,9 +619,9 @@ impl FluxPipeline {
         };
         let (params, start) = (first.params, first.run.done() as u32);
         let (rows, columns) = self.token_grid(params);
-        let rope = self.positions_of(params, &first.given)?;
+        let ropes = self.positions_of(params, &first.given)?;
         let steps = batch.run.program().calls.len() as u32;
-        self.remember(&mut batch, &rope)?;
+        self.remember(&mut batch, &ropes)?;
         for row in &batch.rows {
             timings[row.job].batch = batch.rows.len() as u32;
             watch.stage(row.job, Stage::Generating, start, steps);
@@ -613,7 +632,7 @@ impl FluxPipeline {
                 break;
             }
             let clock = Instant::now();
-            let velocity = self.predict(&mut batch, timestep as f32, &rope)?;
+            let velocity = self.predict(&mut batch, timestep as f32, &ropes)?;
             note_full_calls(&mut batch)?;
             let before = batch.run.clone();
             batch.run.advance(&velocity, None)?;
@@ -673,23 +692,36 @@ impl FluxPipeline {
     }
 
     /// The positions of all tokens of such a job.
-    pub(crate) fn positions(&self, params: &ImageParams) -> Result<Rope> {
+    pub(crate) fn positions(&self, params: &ImageParams) -> Result<Ropes> {
         self.positions_of(params, &self.start(params)?.given)
     }
 
-    fn positions_of(&self, params: &ImageParams, given: &Given) -> Result<Rope> {
+    fn positions_of(&self, params: &ImageParams, given: &Given) -> Result<Ropes> {
         let context = given.context.as_ref();
-        self.denoiser.positions_beside(
-            params.text_tokens,
-            self.token_grid(params),
-            context.map(|context| (context.rows, context.columns)),
-            &self.device,
-        )
+        let beside = |text_tokens: usize| {
+            self.denoiser.positions_beside(
+                text_tokens,
+                self.token_grid(params),
+                context.map(|context| (context.rows, context.columns)),
+                &self.device,
+            )
+        };
+        let seen = match params.flux.likes.is_empty() {
+            true => 0,
+            false => self.redux.as_ref().map_or(0, Redux::tokens),
+        };
+        Ok(Ropes {
+            positive: beside(params.text_tokens + seen)?,
+            negative: match (params.active_cfg(), seen) {
+                (Some(_), 1..) => Some(beside(params.text_tokens)?),
+                _ => None,
+            },
+        })
     }
 
     /// Where steps are reused: what the network remembers of them. Of rows that go on from a
     /// checkpoint, the steps that it remembers are computed again.
-    fn remember(&self, batch: &mut Batch, rope: &Rope) -> Result<()> {
+    fn remember(&self, batch: &mut Batch, ropes: &Ropes) -> Result<()> {
         let Some(threshold) = (batch.rows.first())
             .map(|row| row.params.flux.step_cache)
             .filter(|threshold| *threshold > 0.0)
@@ -701,8 +733,11 @@ impl FluxPipeline {
             .map(|_| StepCache::new(threshold, batch.rows.len()))
             .collect();
         for (i, row) in batch.rows.iter().enumerate() {
-            let texts = [Some(&row.positive), row.negative.as_ref()];
-            for (pass, (cache, text)) in caches.iter_mut().zip(texts).enumerate() {
+            let texts = [
+                (Some(&row.positive), &ropes.positive),
+                (row.negative.as_ref(), ropes.negative()),
+            ];
+            for (pass, (cache, (text, rope))) in caches.iter_mut().zip(texts).enumerate() {
                 let (Some(anchor), Some(text)) = (row.anchors.get(pass), text) else {
                     continue;
                 };
@@ -730,9 +765,9 @@ impl FluxPipeline {
     }
 
     /// The velocity of every row, guided where it is asked for.
-    fn predict(&self, batch: &mut Batch, timestep: f32, rope: &Rope) -> Result<Tensor> {
+    fn predict(&self, batch: &mut Batch, timestep: f32, ropes: &Ropes) -> Result<Tensor> {
         let mut caches = std::mem::take(&mut batch.caches);
-        let velocity = self.predict_reusing(batch, &mut caches, timestep, rope)?;
+        let velocity = self.predict_reusing(batch, &mut caches, timestep, ropes)?;
         batch.caches = caches;
         Ok(velocity)
     }
@@ -742,7 +777,7 @@ impl FluxPipeline {
         batch: &Batch,
         caches: &mut [StepCache],
         timestep: f32,
-        rope: &Rope,
+        ropes: &Ropes,
     ) -> Result<Tensor> {
         let mut caches = caches.iter_mut();
         let guidance: Vec<f32> = batch
@@ -753,7 +788,7 @@ impl FluxPipeline {
         let latents = batch.run.input()?;
         let tokens = latents.dim(1)?;
         let latents = self.assemble(latents, batch.channels.as_ref(), batch.context.as_ref())?;
-        let mut call = |text: &Conditioning| -> Result<Tensor> {
+        let mut call = |text: &Conditioning, rope: &Rope| -> Result<Tensor> {
             let input = FluxInput {
                 latents: &latents,
                 text: &text.tokens,
@@ -765,11 +800,11 @@ impl FluxPipeline {
             let velocity = self.denoiser.forward_reusing(&input, caches.next())?;
             Ok(velocity.narrow(1, 0, tokens)?.contiguous()?)
         };
-        let positive = call(&batch.positive)?.to_dtype(DType::F32)?;
+        let positive = call(&batch.positive, &ropes.positive)?.to_dtype(DType::F32)?;
         let Some(text) = &batch.negative else {
             return Ok(positive);
         };
-        let negative = call(text)?.to_dtype(DType::F32)?;
+        let negative = call(text, ropes.negative())?.to_dtype(DType::F32)?;
         let scales: Vec<f32> = batch
             .rows
             .iter()
@@ -839,6 +874,11 @@ impl FluxPipeline {
         &self.vae
     }
 
+    /// What makes tokens of pictures, in Redux.
+    pub(crate) fn redux(&self) -> Option<&Redux> {
+        self.redux.as_ref()
+    }
+
     /// The configurations of its parts.
     pub(crate) fn parts(&self) -> &FluxParts {
         &self.parts
@@ -860,6 +900,20 @@ fn note_full_calls(batch: &mut Batch) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Positions of the tokens of a call with the prompt, and of one with the negative prompt.
+#[derive(Debug)]
+pub(crate) struct Ropes {
+    pub positive: Rope,
+    /// None: the same. Pictures that the new one shall be like stand beside the prompt alone.
+    negative: Option<Rope>,
+}
+
+impl Ropes {
+    pub fn negative(&self) -> &Rope {
+        self.negative.as_ref().unwrap_or(&self.positive)
+    }
 }
 
 /// Puts what masks leave of sources back into the latents, with the noise of the next step.

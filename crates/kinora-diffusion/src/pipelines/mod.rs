@@ -32,8 +32,8 @@ pub use self::{
     ltx::{LtxParams, LtxPipeline},
     ltx2::{Ltx2Guidance, Ltx2Params, Ltx2Pipeline},
     params::{
-        FluxOptions, ImageParams, JobTimings, PretendedSizes, PromptChange, RunLimits, SdOptions,
-        SourceImage,
+        FluxOptions, ImageParams, JobTimings, LikeImage, PretendedSizes, PromptChange, RunLimits,
+        SdOptions, SourceImage,
     },
     sd::SdPipeline,
     sdxl::SdxlPipeline,

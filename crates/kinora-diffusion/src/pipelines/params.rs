@@ -69,6 +69,21 @@ pub struct FluxOptions {
     /// Steps reuse most of an earlier one while their first block differs by no more than this share,
     /// see [`step_cache`](crate::step_cache). 0: none does.
     pub step_cache: f32,
+    /// Pictures that the new one shall be like, for Redux. With them an empty prompt is no text at
+    /// all: zeros stand in its place, and the text encoders are not asked.
+    pub likes: Vec<LikeImage>,
+}
+
+/// A picture that the new one shall be like.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LikeImage {
+    /// In any size and shape; it is seen as a square.
+    pub image: RgbImage,
+    /// What its tokens and the text's are multiplied by before those of all pictures are added up;
+    /// the reference's `prompt_embeds_scale`.
+    pub weight: f32,
+    /// The same for the pooled text; the reference's `pooled_prompt_embeds_scale`.
+    pub pooled_weight: f32,
 }
 
 /// What only Stable Diffusion knows.

@@ -174,7 +174,8 @@ impl ClipEncoder {
     }
 }
 
-/// A block of the text side, which is causal, or of the vision side, which is not.
+/// A block of the text side, which is causal, or of the vision side, which is not. SigLIP's are
+/// built the same.
 #[derive(Debug)]
 pub(crate) struct Block {
     norm1: LayerNorm,
@@ -208,6 +209,7 @@ impl Block {
             activation: match config.activation {
                 TextActivation::QuickGelu => Activation::QuickGelu,
                 TextActivation::Gelu => Activation::GeluErf,
+                TextActivation::GeluTanh => Activation::GeluTanh,
             },
             heads: config.heads,
         })

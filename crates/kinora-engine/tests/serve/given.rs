@@ -3,8 +3,8 @@
 use std::fs;
 
 use kinora_core::{
-    AssetKind, ClipFormat, Code, FileFormat, Mode, Plan, PlannedSource, Sampler, Schedule, Size,
-    Stage, StagePart, VideoPlan, engine::Report,
+    AssetKind, ClipFormat, Code, FileFormat, Mode, Plan, PlannedImage, PlannedPicture,
+    PlannedSource, Sampler, Schedule, Size, Stage, StagePart, VideoPlan, engine::Report,
 };
 
 use crate::process::{
@@ -28,6 +28,7 @@ fn a_picture_is_changed_as_far_as_the_strength_says() {
             image: image.clone(),
             mask: None,
             strength: Some(strength),
+            more_images: Vec::new(),
             end_image: None,
         }),
         size: Size {
@@ -72,6 +73,7 @@ fn outside_of_a_mask_the_bytes_of_the_source_stay() {
                 image: image.clone(),
                 mask: Some(mask),
                 strength: Some(1.0),
+                more_images: Vec::new(),
                 end_image: None,
             }),
             ..plan(&starter(), "a red house", 3)
@@ -102,6 +104,7 @@ fn a_picture_that_is_gone_or_changed_is_said_so() {
             image: image.clone(),
             mask: None,
             strength: Some(0.5),
+            more_images: Vec::new(),
             end_image: None,
         };
         let plan = Plan {
@@ -218,6 +221,7 @@ fn a_clip_of_ltx_video_begins_with_the_picture_that_was_given() {
             image: image.clone(),
             mask: None,
             strength: None,
+            more_images: Vec::new(),
             end_image: None,
         });
         let job = work(folder.path(), made);
@@ -282,6 +286,7 @@ fn a_clip_begins_with_the_picture_that_was_given() {
         image,
         mask: None,
         strength: None,
+        more_images: Vec::new(),
         end_image: None,
     });
     let job = work(folder.path(), made);
@@ -322,4 +327,76 @@ fn a_killed_clip_is_resumed_with_the_bytes_of_an_unbroken_run() {
         assert_eq!(made.clip.as_ref().unwrap().has_sound, name == "ltx2");
         assert_eq!(made.sha256, unbroken, "{name}");
     }
+}
+
+/// Redux in its folder, with the base model beside it as the recorded case has it.
+#[test]
+fn a_picture_like_others_is_the_same_bytes_whenever_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = case("flux_redux");
+    let image = |name, size| picture(folder.path(), name, size);
+    let (first, second) = (image("first.png", (90, 60)), image("second.png", (40, 70)));
+    let vary = |prompt: &str, strength, more: &[(&PlannedPicture, f32)]| Plan {
+        mode: Mode::Variation,
+        source: Some(PlannedSource {
+            image: first.clone(),
+            mask: None,
+            strength: Some(strength),
+            more_images: more
+                .iter()
+                .map(|(image, strength)| PlannedImage {
+                    image: (*image).clone(),
+                    strength: Some(*strength),
+                })
+                .collect(),
+            end_image: None,
+        }),
+        guidance: Some(2.5),
+        ..plan(&root, prompt, 3)
+    };
+    let plans = [
+        vary("", 1.0, &[]),
+        vary("", 1.0, &[(&second, 0.5)]),
+        vary("", 1.0, &[(&second, -0.5)]),
+        vary("a squirrel", 1.0, &[(&second, 0.5)]),
+    ];
+    let works = plans.map(|plan| work(folder.path(), plan));
+    let mut engine = Engine::start(&[]);
+    // All at once, and the last one once more by a fresh engine.
+    let reports = engine.run(&works, PLENTY);
+    let bytes = works.each_ref().map(|work| {
+        let recipe = &artifact(&reports, work).recipe;
+        let text = serde_json::to_string(recipe).unwrap();
+        assert!(!text.contains("second.png"), "no path in {text}");
+        let source = recipe.plan.source.as_ref().unwrap();
+        assert!(source.pictures().all(|picture| picture.asset.is_none()));
+        assert!(text.contains(first.sha256.as_str()));
+        fs::read(&work.staging).unwrap()
+    });
+    for (i, one) in bytes.iter().enumerate() {
+        assert!(bytes[..i].iter().all(|other| other != one), "picture {i}");
+    }
+    let weights = &works[0].plan.model.weights;
+    let parts: Vec<_> = weights.iter().map(|file| file.file.as_str()).collect();
+    assert!(
+        parts.contains(&"../FLUX.1-dev/transformer/diffusion_pytorch_model.safetensors"),
+        "{parts:?}"
+    );
+    assert!(parts.contains(&"image_embedder/diffusion_pytorch_model.safetensors"));
+    let again = work(folder.path(), works[3].plan.clone());
+    let mut fresh = Engine::start(&[]);
+    let reports = fresh.run(std::slice::from_ref(&again), PLENTY);
+    artifact(&reports, &again);
+    assert_eq!(fs::read(&again.staging).unwrap(), bytes[3]);
+
+    let without = work(
+        folder.path(),
+        Plan {
+            source: None,
+            ..works[0].plan.clone()
+        },
+    );
+    let reports = engine.run(std::slice::from_ref(&without), PLENTY);
+    let failure = failure(&reports, &without);
+    assert!(failure.message.contains("needs a picture"), "{failure:?}");
 }

@@ -98,6 +98,7 @@ fn one_model() -> OneModel {
         capabilities: Capabilities {
             cfg_always: false,
             strength: None,
+            more_images: 0,
             video: None,
             loras: false,
             modes: vec![Mode::TextToImage],

@@ -16,6 +16,9 @@ pub enum TextActivation {
     QuickGelu,
     /// The exact one, with the error function: OpenCLIP.
     Gelu,
+    /// Its approximation by a hyperbolic tangent: SigLIP.
+    #[serde(rename = "gelu_pytorch_tanh")]
+    GeluTanh,
 }
 
 /// A CLIP text encoder.

@@ -37,7 +37,7 @@ pub(crate) use unet::ADDED_TIME_DIM;
 pub use unet::UnetConfig;
 pub use vae::VaeConfig;
 pub use video::{LatentStats, WanConfig, WanVaeConfig};
-pub use vision::{ClipVisionConfig, ClipVisionParts};
+pub use vision::{ClipVisionConfig, ClipVisionParts, ReduxConfig, SiglipConfig};
 
 /// Bound on every count and width in a configuration: far above any network, and small enough
 /// that no product of three of them overflows.

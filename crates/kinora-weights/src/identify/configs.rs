@@ -4,8 +4,8 @@
 use super::{Kind, NameLayout, Network};
 use crate::{
     ClipConfig, ClipVisionConfig, Error, FluxConfig, GemmaConfig, LtxAudioConfig, LtxConfig,
-    LtxRope, Result, T5Config, TextActivation, UnetConfig, VaeConfig, WanConfig, WanVaeConfig,
-    WeightSet,
+    LtxRope, ReduxConfig, Result, SiglipConfig, T5Config, TextActivation, UnetConfig, VaeConfig,
+    WanConfig, WanVaeConfig, WeightSet,
     config::ADDED_TIME_DIM,
     maps::{count_blocks, ldm_unet::UnetShape, ltx_vae::LtxVaeRelease},
 };
@@ -16,10 +16,13 @@ pub(super) fn read(kind: Kind, names: NameLayout, set: &WeightSet) -> Result<Net
     let network = match kind {
         Kind::Unet => Network::Unet(shapes.checked(shapes.unet()?, UnetConfig::check)?),
         Kind::Flux => Network::Flux(shapes.checked(shapes.flux()?, FluxConfig::check)?),
-        Kind::FluxRedux => Network::FluxRedux {
-            image_dim: shapes.size("redux_up.weight", 1)?,
-            text_dim: shapes.size("redux_down.weight", 0)?,
-        },
+        Kind::FluxRedux => {
+            let config = ReduxConfig {
+                image_dim: shapes.size("redux_up.weight", 1)?,
+                text_dim: shapes.size("redux_down.weight", 0)?,
+            };
+            Network::FluxRedux(shapes.checked(config, ReduxConfig::check)?)
+        }
         Kind::Wan => Network::Wan(shapes.checked(shapes.wan()?, WanConfig::check)?),
         Kind::Ltx => Network::Ltx(shapes.checked(shapes.ltx()?, LtxConfig::check)?),
         Kind::LtxConnectors => Network::LtxConnectors {
@@ -42,6 +45,7 @@ pub(super) fn read(kind: Kind, names: NameLayout, set: &WeightSet) -> Result<Net
         Kind::ClipVision => {
             Network::ClipVision(shapes.checked(shapes.clip_vision()?, ClipVisionConfig::check)?)
         }
+        Kind::Siglip => Network::Siglip(shapes.checked(shapes.siglip()?, SiglipConfig::check)?),
         Kind::T5 => Network::T5 {
             config: shapes.checked(shapes.t5()?, T5Config::check)?,
             is_umt5: set
@@ -369,6 +373,37 @@ impl Shapes<'_> {
                 .set
                 .shape("visual_projection.weight")
                 .map(|shape| shape[0]),
+        })
+    }
+
+    fn siglip(&self) -> Result<SiglipConfig> {
+        let hidden = self.size("embeddings.patch_embedding.weight", 0)?;
+        let patch_size = self.size("embeddings.patch_embedding.weight", 2)?;
+        let positions = self.size("embeddings.position_embedding.weight", 0)?;
+        let side = positions.isqrt();
+        if side * side != positions {
+            return Err(Error::damaged(
+                self.set.path(),
+                format!("its {positions} positions are no square"),
+            ));
+        }
+        Ok(SiglipConfig {
+            hidden,
+            intermediate: self.size("encoder.layers.0.mlp.fc1.weight", 0)?,
+            layers: self.count("encoder.layers."),
+            // Heads of 64 in every published network but this one. Shapes do not tell.
+            heads: match hidden {
+                1152 => 16,
+                _ => (hidden / 64).max(1),
+            },
+            patch_size,
+            // 6 of the 384 pixels are seen by no patch.
+            image_size: match (patch_size, side) {
+                (14, 27) => 384,
+                _ => side.saturating_mul(patch_size),
+            },
+            activation: TextActivation::GeluTanh,
+            norm_eps: 1e-6,
         })
     }
 

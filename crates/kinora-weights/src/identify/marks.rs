@@ -20,6 +20,7 @@ pub(super) enum Kind {
     LtxVocoder,
     Clip,
     ClipVision,
+    Siglip,
     T5,
     Gemma,
 }
@@ -46,7 +47,7 @@ const fn mark(kind: Kind, names: Names, tensor: &'static str) -> Mark {
     }
 }
 
-pub(super) const MARKS: [Mark; 28] = [
+pub(super) const MARKS: [Mark; 29] = [
     mark(
         Kind::Unet,
         Names::Ldm,
@@ -201,11 +202,23 @@ pub(super) const MARKS: [Mark; 28] = [
         Names::OpenClip,
         "transformer.resblocks.0.attn.in_proj_weight",
     ),
-    mark(
-        Kind::ClipVision,
-        Names::Canonical,
-        "embeddings.patch_embedding.weight",
-    ),
+    Mark {
+        with: &["embeddings.class_embedding"],
+        ..mark(
+            Kind::ClipVision,
+            Names::Canonical,
+            "embeddings.patch_embedding.weight",
+        )
+    },
+    Mark {
+        with: &["embeddings.patch_embedding.bias", "post_layernorm.weight"],
+        without: &["embeddings.class_embedding"],
+        ..mark(
+            Kind::Siglip,
+            Names::Canonical,
+            "embeddings.patch_embedding.weight",
+        )
+    },
     mark(
         Kind::T5,
         Names::Canonical,

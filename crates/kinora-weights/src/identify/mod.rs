@@ -12,8 +12,9 @@ mod release;
 use std::path::Path;
 
 use crate::{
-    ClipConfig, ClipVisionConfig, Container, Error, FluxConfig, GemmaConfig, LtxConfig, Result,
-    T5Config, UnetConfig, VaeConfig, WanConfig, WanVaeConfig, WeightSet, lora,
+    ClipConfig, ClipVisionConfig, Container, Error, FluxConfig, GemmaConfig, LtxConfig,
+    ReduxConfig, Result, SiglipConfig, T5Config, UnetConfig, VaeConfig, WanConfig, WanVaeConfig,
+    WeightSet, lora,
     maps::{self, Opened, ltx_vae::LtxVaeRelease},
     view::Part,
 };
@@ -45,13 +46,8 @@ pub enum Network {
     Unet(UnetConfig),
     /// The denoiser of FLUX.1.
     Flux(FluxConfig),
-    /// FLUX.1's projection of a picture's SigLIP embedding: widths of picture and text.
-    FluxRedux {
-        /// Width of SigLIP.
-        image_dim: usize,
-        /// Width of T5.
-        text_dim: usize,
-    },
+    /// FLUX.1's projection of what SigLIP sees in a picture.
+    FluxRedux(ReduxConfig),
     /// The denoiser of Wan.
     Wan(WanConfig),
     /// The denoiser of LTX-Video and LTX-2.
@@ -83,6 +79,8 @@ pub enum Network {
     },
     /// CLIP's vision side.
     ClipVision(ClipVisionConfig),
+    /// SigLIP's vision side.
+    Siglip(SiglipConfig),
     /// A T5 encoder: every block has its own position bias in UMT5.
     T5 {
         /// Its numbers.
@@ -100,7 +98,7 @@ impl Network {
         match self {
             Network::Unet(_) => "a UNet",
             Network::Flux(_) => "a FLUX.1 transformer",
-            Network::FluxRedux { .. } => "FLUX.1 Redux",
+            Network::FluxRedux(_) => "FLUX.1 Redux",
             Network::Wan(_) => "a Wan transformer",
             Network::Ltx(_) => "an LTX transformer",
             Network::LtxConnectors { .. } => "LTX-2 text connectors",
@@ -111,6 +109,7 @@ impl Network {
             Network::LtxVocoder { .. } => "an LTX-2 vocoder",
             Network::Clip { .. } => "a CLIP text encoder",
             Network::ClipVision(_) => "a CLIP vision encoder",
+            Network::Siglip(_) => "a SigLIP vision encoder",
             Network::T5 { .. } => "a T5 text encoder",
             Network::Gemma(_) => "a Gemma 3 text encoder",
         }
@@ -150,7 +149,7 @@ impl FilePart {
         match &self.network {
             Network::Unet(_) => Kind::Unet,
             Network::Flux(_) => Kind::Flux,
-            Network::FluxRedux { .. } => Kind::FluxRedux,
+            Network::FluxRedux(_) => Kind::FluxRedux,
             Network::Wan(_) => Kind::Wan,
             Network::Ltx(_) => Kind::Ltx,
             Network::LtxConnectors { .. } => Kind::LtxConnectors,
@@ -161,6 +160,7 @@ impl FilePart {
             Network::LtxVocoder { .. } => Kind::LtxVocoder,
             Network::Clip { .. } => Kind::Clip,
             Network::ClipVision(_) => Kind::ClipVision,
+            Network::Siglip(_) => Kind::Siglip,
             Network::T5 { .. } => Kind::T5,
             Network::Gemma(_) => Kind::Gemma,
         }
@@ -207,7 +207,7 @@ fn read_part(
 ) -> Result<Option<FilePart>> {
     let prefix = match (kind, names) {
         // The mark of CLIP's second half is inside of a whole CLIP; of a vocoder, inside of two.
-        (Kind::Clip | Kind::ClipVision, NameLayout::Canonical) => prefix
+        (Kind::Clip | Kind::ClipVision | Kind::Siglip, NameLayout::Canonical) => prefix
             .strip_suffix("text_model.")
             .or_else(|| prefix.strip_suffix("vision_model."))
             .unwrap_or(prefix),
@@ -279,7 +279,9 @@ fn open(set: &WeightSet, kind: Kind, names: NameLayout, prefix: &str) -> Result<
             Ok(opened)
         }
         (Kind::Clip, _) => maps::open_by(set, prefix, maps::text::rename_clip),
-        (Kind::ClipVision, _) => maps::open_by(set, prefix, maps::text::rename_clip_vision),
+        (Kind::ClipVision | Kind::Siglip, _) => {
+            maps::open_by(set, prefix, maps::text::rename_clip_vision)
+        }
         (Kind::T5, N::Llama) => maps::open_by(set, prefix, maps::text::rename_t5_llama),
         (Kind::T5, N::Original) => maps::open_by(set, prefix, maps::text::rename_umt5_wan),
         (Kind::T5, _) => maps::open_by(set, prefix, maps::text::rename_t5),

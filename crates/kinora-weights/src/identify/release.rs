@@ -78,7 +78,7 @@ pub(super) fn of(set: &WeightSet, part: &FilePart) -> Option<Release> {
             };
             (Base::Flux1, prefer(all, &hint))
         }
-        Network::FluxRedux { .. } => (Base::Flux1, vec!["redux"]),
+        Network::FluxRedux(_) => (Base::Flux1, vec!["redux"]),
         Network::Unet(config) => {
             let base = match (config.added_dim, config.cross_attention_dim) {
                 (Some(_), 1280) => Base::SdxlRefiner,

@@ -173,7 +173,14 @@ pub(super) fn read(file: &Path) -> Result<Found> {
             zeroes_empty_negative: is_xl && !is_refiner,
             takes_aesthetic_score: is_refiner,
         },
-        origins: [origin, vae_origin, first_origin, second_origin],
+        origins: [
+            origin,
+            vae_origin,
+            first_origin,
+            second_origin,
+            Origin::Absent,
+            Origin::Absent,
+        ],
         family: match release.base {
             Base::Sd2 => Family::Sd2,
             Base::Sdxl | Base::SdxlRefiner => Family::Sdxl,

@@ -230,6 +230,8 @@ export interface Capabilities {
   loras?: boolean;
   /** Kinds of work. */
   modes: Mode[];
+  /** Pictures that may be given besides the first. */
+  more_images?: number;
   /** Longest prompt, in characters. */
   prompt_chars: number;
   /** Whether `[a|b]` and `[a:b:0.5]` change the prompt between steps; else they are read as text. */
@@ -249,7 +251,10 @@ export interface Capabilities {
   step_cache?: FloatRange | null;
   /** Denoising steps. */
   steps: IntRange;
-  /** How much of a run that starts from a picture is taken. None: that cannot be chosen. */
+  /**
+   * How much of a run that starts from a picture is taken; of variations, how much a picture
+   * counts. None: that cannot be chosen.
+   */
   strength?: FloatRange | null;
   /** Length that the long text encoder pads or cuts a prompt to, in tokens. */
   text_tokens: number;
@@ -703,6 +708,14 @@ export interface GpuInfo {
  */
 export type ImageFormat = "png" | "jpeg" | "webp";
 
+/** A picture besides the first. */
+export interface ImageRequest {
+  /** Which. */
+  image: PictureRef;
+  /** How much it counts. None: as much as the first. */
+  strength?: number | null;
+}
+
 /** A whole number with limits (inclusive) and a default. */
 export interface IntRange {
   /** Value used when none is given. */
@@ -993,10 +1006,11 @@ export interface MetadataReading {
  * - "inpaint": A picture in which what a mask covers is painted anew.
  * - "edit": A picture from another one, changed as the prompt asks.
  * - "control": A picture that follows the edges or depths of another one.
+ * - "variation": A picture that is like others, with or without a prompt.
  * - "text_to_video": A clip from a prompt.
  * - "image_to_video": A clip that begins with a picture, and ends with one where one is given.
  */
-export type Mode = "text_to_image" | "image_to_image" | "inpaint" | "edit" | "control" | "text_to_video" | "image_to_video";
+export type Mode = "text_to_image" | "image_to_image" | "inpaint" | "edit" | "control" | "variation" | "text_to_video" | "image_to_video";
 
 /** One model: what it is called, what it can do, whether it is here. */
 export interface Model {
@@ -1283,6 +1297,14 @@ export interface PlanInput {
   video?: VideoPlan | null;
 }
 
+/** A picture of a plan besides the first. */
+export interface PlannedImage {
+  /** Which. */
+  image: PlannedPicture;
+  /** How much it counts. None: that has no meaning. */
+  strength?: number | null;
+}
+
 /** An adapter of a plan, down to its file. */
 export interface PlannedLora {
   /** Size in bytes. */
@@ -1369,9 +1391,12 @@ export interface PlannedSource {
   image: PlannedPicture;
   /** Says what of the picture is painted anew: white is, black stays. None: all of it. */
   mask?: PlannedPicture | null;
+  /** Pictures besides it. */
+  more_images?: PlannedImage[];
   /**
-   * How much of the run is taken, above 0 up to 1: at 1 little is left of the picture. None:
-   * the network sees the picture beside its work and takes the whole run.
+   * How much of the run is taken, above 0 up to 1: at 1 little is left of the picture; of
+   * variations, how much the picture counts. None: the network sees the picture beside its work
+   * and takes the whole run.
    */
   strength?: number | null;
 }
@@ -1622,7 +1647,7 @@ export interface Request {
   guidance: number | null;
   /** Pixels. */
   height: number | null;
-  /** The picture to start from, to edit, or to begin a clip with. */
+  /** The picture to start from, to edit, to make variations of, or to begin a clip with. */
   image: PictureRef | null;
   /** A picture or a clip. None: whatever the model makes. */
   kind: AssetKind | null;
@@ -1635,6 +1660,8 @@ export interface Request {
    * is here and can do what is asked.
    */
   model: ModelId | null;
+  /** Further pictures, for models that take several. */
+  more_images: ImageRequest[];
   /** What to keep away from, for models that can. */
   negative_prompt: string;
   /** Naming template for the files, such as `{date}_{seed}_{prompt}`. None: that of the settings. */
@@ -1660,7 +1687,10 @@ export interface Request {
   step_cache: number | null;
   /** Denoising steps. */
   steps: number | null;
-  /** How much of the run is taken, above 0 up to 1: at 1 little is left of the picture. */
+  /**
+   * How much of the run is taken, above 0 up to 1: at 1 little is left of the picture. Of
+   * variations, how much the picture counts: 1 is as usual.
+   */
   strength: number | null;
   /** Classifier-free guidance scale against the negative prompt. */
   true_cfg: number | null;
@@ -1687,7 +1717,7 @@ export interface RequestInput {
   guidance?: number | null;
   /** Pixels. */
   height?: number | null;
-  /** The picture to start from, to edit, or to begin a clip with. */
+  /** The picture to start from, to edit, to make variations of, or to begin a clip with. */
   image?: PictureRef | null;
   /** A picture or a clip. None: whatever the model makes. */
   kind?: AssetKind | null;
@@ -1700,6 +1730,8 @@ export interface RequestInput {
    * is here and can do what is asked.
    */
   model?: ModelId | null;
+  /** Further pictures, for models that take several. */
+  more_images?: ImageRequest[];
   /** What to keep away from, for models that can. */
   negative_prompt?: string;
   /** Naming template for the files, such as `{date}_{seed}_{prompt}`. None: that of the settings. */
@@ -1725,7 +1757,10 @@ export interface RequestInput {
   step_cache?: number | null;
   /** Denoising steps. */
   steps?: number | null;
-  /** How much of the run is taken, above 0 up to 1: at 1 little is left of the picture. */
+  /**
+   * How much of the run is taken, above 0 up to 1: at 1 little is left of the picture. Of
+   * variations, how much the picture counts: 1 is as usual.
+   */
   strength?: number | null;
   /** Classifier-free guidance scale against the negative prompt. */
   true_cfg?: number | null;

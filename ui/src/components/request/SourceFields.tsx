@@ -5,15 +5,17 @@ import { useState } from 'react';
 import type { Mode } from '@/api/types';
 import { Button, IconButton } from '@/components/ui/Button';
 import { SliderField } from '@/components/ui/Slider';
-import { startFrom } from '@/lib/draft';
+import { startFrom, withoutFirst } from '@/lib/draft';
 import { hasStrength, modeOf, needsImage, takesImage } from './ability';
 import { MaskPainter } from './MaskPainter';
+import { MoreImages } from './MoreImages';
 import { PictureField, type PictureSize } from './PictureField';
 import { messagesOf, type RequestFieldsProps } from './RequestFields';
 
 const HINTS: Partial<Record<Mode, string>> = {
   edit: 'The prompt says what shall change in it.',
   control: 'The result follows its edges or depths.',
+  variation: 'The result is like it. Words are optional.',
   image_to_video: 'The clip begins with it.',
   inpaint: 'Only what the mask covers is painted anew.',
 };
@@ -23,7 +25,12 @@ interface SourceFieldsProps extends RequestFieldsProps {
   staged: string | null;
 }
 
-export function SourceFields({ draft, model, staged, onChange, ...about }: SourceFieldsProps) {
+const STRENGTH_HINTS: Partial<Record<Mode, string>> = {
+  variation: 'How much the picture counts; beside others, which it is more like.',
+};
+
+export function SourceFields(props: SourceFieldsProps) {
+  const { draft, model, staged, onChange, ...about } = props;
   const [painted, setPainted] = useState<(PictureSize & { image: string }) | null>(null);
   const { capabilities } = model;
   const isTaken = takesImage(capabilities);
@@ -49,7 +56,7 @@ export function SourceFields({ draft, model, staged, onChange, ...about }: Sourc
               : undefined
             : mode && HINTS[mode]
         }
-        onValue={(image) => onChange(startFrom(image))}
+        onValue={(image) => onChange(image === null ? withoutFirst(draft) : startFrom(image))}
         problems={said.problems}
         notes={
           isTaken
@@ -87,11 +94,15 @@ export function SourceFields({ draft, model, staged, onChange, ...about }: Sourc
           min={strength.min}
           max={strength.max}
           step={0.01}
-          hint="How much is painted anew: at 1 little is left of the picture."
+          hint={
+            (mode && STRENGTH_HINTS[mode]) ??
+            'How much is painted anew: at 1 little is left of the picture.'
+          }
           onValue={(value) => onChange({ strength: value })}
           {...messagesOf(about, 'strength')}
         />
       )}
+      <MoreImages {...props} />
       {painted && painted.image === draft.image && (
         <MaskPainter
           image={painted.image}

@@ -3,7 +3,15 @@ import { describe, expect, it } from 'vitest';
 import { MODELS } from '#dev/mock/data';
 import type { Capabilities, Mode } from '@/api/types';
 import { emptyDraft, emptyVideo } from '@/lib/draft';
-import { clipFormats, fitDraft, makesClip, modeOf, needsImage, takesImage } from './ability';
+import {
+  clipFormats,
+  fitDraft,
+  isPictureEnough,
+  makesClip,
+  modeOf,
+  needsImage,
+  takesImage,
+} from './ability';
 import { roundFrames } from './ClipFields';
 import { isBlank, type MaskStep } from './mask';
 
@@ -28,6 +36,25 @@ describe('what a model can do', () => {
     expect(modeOf(of('flux-dev'), image)).toBeUndefined();
     expect(makesClip(of('wan-5b'), emptyDraft)).toBe(true);
     expect(makesClip(of('starter'), emptyDraft)).toBe(false);
+  });
+
+  it('knows when pictures say enough, and how many there may be', () => {
+    const varied = { ...withModes('variation'), more_images: 1 };
+    const draft = {
+      ...emptyDraft,
+      image: 'input:a',
+      strength: 0.6,
+      more_images: ['input:b', 'input:c'].map((image) => ({ image, strength: 0.4 })),
+    };
+    expect(needsImage(varied)).toBe(true);
+    expect(isPictureEnough(varied, draft)).toBe(true);
+    expect(isPictureEnough(varied, emptyDraft)).toBe(false);
+    expect(isPictureEnough(of('starter'), draft)).toBe(false);
+    expect(fitDraft(draft, varied)).toMatchObject({
+      strength: 0.6,
+      more_images: [{ image: 'input:b', strength: 0.4 }],
+    });
+    expect(fitDraft(draft, of('starter')).more_images).toEqual([]);
   });
 
   it('leaves out of a request what the model has no field for', () => {

@@ -4,7 +4,7 @@ import { formatName } from '@/components/player/kind';
 import type { Option } from '@/components/ui/Select';
 import { emptyVideo, type Draft, type DraftLora } from '@/lib/draft';
 
-const FROM_PICTURES: Mode[] = ['image_to_image', 'edit', 'control', 'image_to_video'];
+const FROM_PICTURES: Mode[] = ['image_to_image', 'edit', 'control', 'variation', 'image_to_video'];
 const FROM_WORDS: Mode[] = ['text_to_image', 'text_to_video'];
 
 /** Whether it takes a picture to start from at all. */
@@ -49,7 +49,14 @@ export function makesClip(capabilities: Capabilities, draft: Draft): boolean {
 export function hasStrength(capabilities: Capabilities, draft: Draft): boolean {
   if (!capabilities.strength || draft.image === null) return false;
   const mode = modeOf(capabilities, draft);
-  return mode === undefined || mode === 'image_to_image' || mode === 'inpaint';
+  return mode === undefined || ['image_to_image', 'inpaint', 'variation'].includes(mode);
+}
+
+/** Whether the picture of the form says enough: no words are needed. */
+export function isPictureEnough(capabilities: Capabilities, draft: Draft): boolean {
+  if (draft.image === null) return false;
+  const mode = modeOf(capabilities, draft);
+  return mode === 'variation' || mode === 'image_to_video';
 }
 
 /** The files without experts where there is one network. */
@@ -63,7 +70,9 @@ const fitLoras = (loras: DraftLora[], { video }: Capabilities): DraftLora[] =>
 export function fitDraft(draft: Draft, capabilities: Capabilities): Draft {
   const image = takesImage(capabilities) ? draft.image : null;
   const mask = image !== null && capabilities.modes.includes('inpaint') ? draft.mask : null;
-  const fitted = { ...draft, image, mask };
+  const more_images =
+    image !== null ? draft.more_images.slice(0, capabilities.more_images ?? 0) : [];
+  const fitted = { ...draft, image, more_images, mask };
   const isClip = makesClip(capabilities, fitted);
   const rule = isClip ? capabilities.video : null;
   const { video } = draft;

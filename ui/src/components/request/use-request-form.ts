@@ -10,7 +10,7 @@ import { draftRequest, rememberPrompt, type Draft } from '@/lib/draft';
 import { plural } from '@/lib/format';
 import { useDebounced } from '@/lib/hooks';
 import { useStore, type Store } from '@/lib/store';
-import { fitDraft } from './ability';
+import { fitDraft, isPictureEnough } from './ability';
 
 const CHECK_AFTER_MS = 220;
 
@@ -35,6 +35,7 @@ const PLACED = new Set([
   'format',
   'output_name',
   'image',
+  'more_images',
   'mask',
   'strength',
   'loras',
@@ -55,7 +56,7 @@ const PLACED = new Set([
 ]);
 
 /** `loras[2].weight` has its place as well. */
-const isPlaced = (field: string) => PLACED.has(field.replace(/^loras\[.*/, 'loras'));
+const isPlaced = (field: string) => PLACED.has(field.replace(/^(loras|more_images)\[.*/, '$1'));
 
 interface FormOptions {
   store: Store<Draft>;
@@ -65,8 +66,8 @@ interface FormOptions {
   always?: Partial<RequestInput>;
   /** What it says before anything can be made. */
   beginning: string;
-  /** Whether a picture says enough. */
-  isPictureEnough?: boolean;
+  /** Whether a picture says enough before a model is known. */
+  beginsWithPicture?: boolean;
   onQueued(batch: string): void;
 }
 
@@ -75,7 +76,7 @@ export function useRequestForm({
   model,
   always,
   beginning,
-  isPictureEnough = false,
+  beginsWithPicture = false,
   onQueued,
 }: FormOptions) {
   const draft = useStore(store);
@@ -98,7 +99,10 @@ export function useRequestForm({
   }, [isLost, store]);
 
   const settled = useDebounced(draft, CHECK_AFTER_MS);
-  const isEmpty = !draft.prompt.trim() && !(isPictureEnough && draft.image !== null);
+  const isTold =
+    (beginsWithPicture && draft.image !== null) ||
+    (model !== undefined && isPictureEnough(model.capabilities, draft));
+  const isEmpty = !draft.prompt.trim() && !isTold;
   const requestOf = (from: Draft): RequestInput => ({
     ...(draftRequest(model ? fitDraft(from, model.capabilities) : from) as RequestInput),
     ...always,

@@ -92,7 +92,7 @@ export function VideoForm() {
     // The model on screen is the one that is asked, chosen or not.
     always: model && chosen.model === null ? { ...ALWAYS, model: model.id } : ALWAYS,
     beginning: 'Say what happens, or give a picture to begin with.',
-    isPictureEnough: true,
+    beginsWithPicture: true,
     onQueued: (batch) => followedClipStore.set({ batch, job: null }),
   });
   const { draft, change, outline } = form;

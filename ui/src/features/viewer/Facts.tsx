@@ -232,11 +232,15 @@ export function Facts({ asset }: { asset: Asset }) {
 /** What it was made from besides words. */
 function Source({ source }: { source: PlannedSource }) {
   const { openAsset } = useOverlay();
-  const { image, mask, end_image, strength } = source;
+  const { image, mask, end_image, strength, more_images = [] } = source;
   const pictures: [string, PlannedPicture | null | undefined][] = [
     ['Began with', image],
     ['Mask', mask],
     ['Ended with', end_image],
+    ...more_images.map((more, index): [string, PlannedPicture] => [
+      `Picture ${index + 2}`,
+      more.image,
+    ]),
   ];
   return (
     <Section title="Made from a picture">
@@ -265,7 +269,9 @@ function Source({ source }: { source: PlannedSource }) {
       </ul>
       {strength != null && (
         <dl className="mt-2">
-          <Fact label="Strength">{strength}</Fact>
+          <Fact label="Strength">
+            {[strength, ...more_images.map((more) => more.strength)].join(', ')}
+          </Fact>
         </dl>
       )}
     </Section>

@@ -59,7 +59,7 @@ pub(super) fn check(params: &ImageParams, kind: FluxKind) -> Result<()> {
     let options = &params.flux;
     let is_wanted = |given: bool, wanted: bool, what: &str| match (given, wanted) {
         (true, false) => refuse(&format!("this model takes no {what}")),
-        (false, true) => refuse(&format!("this model needs {what}")),
+        (false, true) => refuse(&format!("this model needs a {what}")),
         _ => Ok(()),
     };
     let has_control = options.control.is_some();
@@ -71,15 +71,26 @@ pub(super) fn check(params: &ImageParams, kind: FluxKind) -> Result<()> {
     if kind != FluxKind::Kontext {
         is_wanted(options.context.is_some(), false, "picture to edit by words")?;
     }
-    for image in [&options.control, &options.context].into_iter().flatten() {
+    is_wanted(
+        !options.likes.is_empty(),
+        kind == FluxKind::Redux,
+        "picture that the new one shall be like",
+    )?;
+    let likes = options.likes.iter().map(|like| &like.image);
+    let others = [&options.control, &options.context].into_iter().flatten();
+    for image in likes.chain(others) {
         resample::check(image)?;
+    }
+    let mut weights = (options.likes.iter()).flat_map(|like| [like.weight, like.pooled_weight]);
+    if !weights.all(f32::is_finite) {
+        return refuse("the weight of a picture must be a finite number");
     }
     let Some(source) = &params.source else {
         return is_wanted(false, kind == FluxKind::Fill, "picture with a mask");
     };
     match kind {
         FluxKind::Fill if source.mask.is_none() => return refuse("this model needs a mask"),
-        FluxKind::Kontext | FluxKind::Control => {
+        FluxKind::Kontext | FluxKind::Control | FluxKind::Redux => {
             return refuse("this model does not start from a picture");
         }
         _ => {}

@@ -63,6 +63,7 @@ impl Row<'_> {
             context.map(|context| (context.rows, context.columns))
         };
         (a.width, a.height, a.text_tokens) == (b.width, b.height, b.text_tokens)
+            && self.positive.tokens.dims() == other.positive.tokens.dims()
             && self.run.done() == other.run.done()
             && self.run.program() == other.run.program()
             && a.flux.step_cache == b.flux.step_cache
