@@ -98,6 +98,28 @@ fn t5_ids_are_the_references_from_either_kind_of_file() {
     }
 }
 
+/// Recorded from `transformers.T5Tokenizer` 5.23.0 over the same vocabulary, by
+/// tools/goldens/record_t5.py, which also holds it to the ids of the library's documentation.
+#[test]
+fn the_built_in_tokenizer_is_that_of_t5() {
+    #[derive(Deserialize)]
+    struct Recorded {
+        prompts: Vec<String>,
+        ids: Vec<Vec<u32>>,
+    }
+    let bytes = fs::read(fixture("t5_ids.json")).unwrap();
+    let recorded: Recorded = serde_json::from_slice(&bytes).unwrap();
+    assert!(recorded.prompts.len() > 30);
+    let tokenizer = Tokenizer::t5().unwrap();
+    check_ids(&tokenizer, &recorded.prompts, &recorded.ids, 512, 0);
+    // From the documentation of the reference library.
+    assert_eq!(
+        tokenizer.encode("Hello, my dog is cute", 10).unwrap(),
+        [8774, 6, 82, 1782, 19, 5295, 1, 0, 0, 0]
+    );
+    assert_eq!(tokenizer.padding(), 0);
+}
+
 #[test]
 fn prompts_that_are_too_long_end_with_the_end_token() {
     let tokenizer = Tokenizer::open_t5(&tokenizer("tokenizer_2")).unwrap();

@@ -37,7 +37,7 @@ pub fn detect(root: &Path) -> Result<ModelLayout> {
     } else {
         recognise_files(root, &find_transformer_file(root)?)?
     };
-    check_tokenizers(base_folder(root))?;
+    check_tokenizers(root, &recognised.flux)?;
     describe(root, recognised)
 }
 
@@ -370,21 +370,20 @@ pub(crate) fn find_part<T>(
     ))
 }
 
-fn check_tokenizers(folder: &Path) -> Result<()> {
-    for (tokenizer, choices) in [
-        (
-            Tokenizer::Clip,
-            [&["tokenizer.json"][..], &["vocab.json", "merges.txt"]],
-        ),
-        (Tokenizer::T5, [&["tokenizer.json"][..], &["spiece.model"]]),
+/// Whether text can be cut into tokens: a folder of the reference library has the files for it, and
+/// an encoder in a file has them beside it or was made for a tokenizer that comes with the program.
+fn check_tokenizers(root: &Path, flux: &FluxParts) -> Result<()> {
+    let folder = base_folder(root);
+    let is_published = root.join("model_index.json").is_file();
+    for (tokenizer, vocab) in [
+        (Tokenizer::Clip, flux.clip.vocab),
+        (Tokenizer::T5, flux.t5.vocab),
     ] {
         let own = folder.join(tokenizer.as_str());
-        let is_there = choices
-            .iter()
-            .any(|files| files.iter().all(|file| own.join(file).is_file()));
-        if !is_there {
-            let names = choices.map(|files| files.join(" and ")).join(", or ");
-            return Err(Error::missing(own, names));
+        let is_built_in = !is_published && tokenizer.fits_built_in(vocab);
+        if !is_built_in && !tokenizer.is_in(&own) {
+            let names = tokenizer.file_sets().map(|files| files.join(" and "));
+            return Err(Error::missing(own, names.join(", or ")));
         }
     }
     Ok(())

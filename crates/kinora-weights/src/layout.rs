@@ -72,6 +72,29 @@ impl Tokenizer {
             Tokenizer::T5 => "tokenizer_2",
         }
     }
+
+    /// Files that make up such a tokenizer: one set of them is enough.
+    pub(crate) fn file_sets(self) -> [&'static [&'static str]; 2] {
+        match self {
+            Tokenizer::Clip => [&["tokenizer.json"], &["vocab.json", "merges.txt"]],
+            Tokenizer::T5 => [&["tokenizer.json"], &["spiece.model"]],
+        }
+    }
+
+    /// Whether its files lie in a folder.
+    pub(crate) fn is_in(self, folder: &Path) -> bool {
+        let has = |file: &&str| folder.join(file).is_file();
+        self.file_sets().iter().any(|files| files.iter().all(has))
+    }
+
+    /// Whether an encoder with a table of so many tokens was made for the tokenizer that comes with
+    /// the program. T5's tables are rounded up.
+    pub(crate) fn fits_built_in(self, vocab: usize) -> bool {
+        match self {
+            Tokenizer::Clip => vocab == 49_408,
+            Tokenizer::T5 => (32_100..=32_128).contains(&vocab),
+        }
+    }
 }
 
 /// What a FLUX.1 network is given besides text.
@@ -211,6 +234,12 @@ impl ModelLayout {
     /// The folder of a tokenizer's files.
     pub fn tokenizer_folder(&self, tokenizer: Tokenizer) -> PathBuf {
         base_folder(&self.root).join(tokenizer.as_str())
+    }
+
+    /// Whether a tokenizer's files lie there. Where they do not, the text is cut by the tokenizer
+    /// that comes with the program.
+    pub fn has_tokenizer_files(&self, tokenizer: Tokenizer) -> bool {
+        tokenizer.is_in(&self.tokenizer_folder(tokenizer))
     }
 
     /// Where a weight file of this model lies.

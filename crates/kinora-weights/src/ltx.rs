@@ -9,7 +9,7 @@ use kinora_core::WeightFile;
 use serde::Deserialize;
 
 use crate::{
-    Error, LtxConfig, LtxVaeConfig, Network, Result, T5Config, WeightSet,
+    Error, LtxConfig, LtxVaeConfig, Network, Result, T5Config, Tokenizer, WeightSet,
     detect::{find_networks, find_part, has_weights_name},
     json::read_config,
     layout::{Origin, base_folder, list_files_as},
@@ -248,12 +248,10 @@ pub fn detect_ltx(root: &Path) -> Result<LtxLayout> {
             }
         }
     }
-    let tokenizer = layout.tokenizer_folder();
-    if !["tokenizer.json", "spiece.model"]
-        .iter()
-        .any(|file| tokenizer.join(file).is_file())
-    {
-        return Err(Error::missing(tokenizer, "tokenizer.json, or spiece.model"));
+    let is_built_in = !index.is_file() && Tokenizer::T5.fits_built_in(layout.parts.text.vocab);
+    if !is_built_in && !layout.has_tokenizer_files() {
+        let folder = layout.tokenizer_folder();
+        return Err(Error::missing(folder, "tokenizer.json, or spiece.model"));
     }
     Ok(layout)
 }
@@ -445,6 +443,12 @@ impl LtxLayout {
     /// The folder of the tokenizer's files.
     pub fn tokenizer_folder(&self) -> PathBuf {
         base_folder(&self.root).join("tokenizer")
+    }
+
+    /// Whether the tokenizer's files lie there. Where they do not, the text is cut by T5's tokenizer
+    /// that comes with the program.
+    pub fn has_tokenizer_files(&self) -> bool {
+        Tokenizer::T5.is_in(&self.tokenizer_folder())
     }
 
     /// The scheduler's configuration, where there is one; else the schedule is

@@ -70,6 +70,17 @@ fn ltx_video_in_one_file() {
 }
 
 #[test]
+fn a_file_with_the_published_t5_needs_no_tokenizer_beside_it() {
+    let manifests: Manifests = read("manifests.json.gz");
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write(&manifests, root, "ltx_2b_095", "t5_xxl", "spiece.model");
+    assert!(detect_ltx(root).unwrap().has_tokenizer_files());
+    fs::remove_dir_all(root.join("tokenizer")).unwrap();
+    assert!(!detect_ltx(root).unwrap().has_tokenizer_files());
+}
+
+#[test]
 fn ltx_2_in_one_file() {
     let manifests: Manifests = read("manifests.json.gz");
     for (file, variant, connectors, vocoder) in [

@@ -49,6 +49,11 @@ const CLIP_WORDS: &str =
 /// them. Files in one piece come without a tokenizer.
 const CLIP_MERGES: &[u8] = include_bytes!("clip_merges.txt.gz");
 
+/// The pieces of Google's T5 with their scores and the table of its normaliser, as a `spiece.model`
+/// without notes on its training: every published T5 text encoder was trained with them. Files in
+/// one piece come without a tokenizer.
+const T5_SPIECE: &[u8] = include_bytes!("t5_spiece.model.gz");
+
 /// Tokens that T5 sets aside at the end of its table, when its configuration does not tell.
 const T5_EXTRA_IDS: u32 = 100;
 
@@ -100,6 +105,16 @@ impl Tokenizer {
             }
         };
         Self::new(inner, folder, &settings, "<pad>", "</s>")
+    }
+
+    /// T5's own tokenizer, which comes with the program.
+    pub fn t5() -> Result<Self> {
+        let path = Path::new("the built-in tokenizer");
+        let mut bytes = Vec::new();
+        GzDecoder::new(T5_SPIECE)
+            .read_to_end(&mut bytes)
+            .map_err(|error| fault(path, error))?;
+        Self::from_spiece(path, &bytes)
     }
 
     /// Opens T5's tokenizer from the bytes of a `spiece.model` that another file carries.
