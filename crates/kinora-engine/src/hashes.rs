@@ -13,7 +13,7 @@ use kinora_weights::HashCache;
 
 use crate::{
     failures::{bad_weights, weights_failure},
-    models::base_folder,
+    models::weight_path,
 };
 
 /// Hashes of weight files, shared with the thread that computes them.
@@ -131,9 +131,8 @@ pub fn last_change(model: &PlannedModel) -> Option<SystemTime> {
         .max()
 }
 
-/// Where a model's files lie; none of them outside its folder.
+/// Where a model's files lie; none of them outside its folder but those that the plan itself says.
 fn list_paths(model: &PlannedModel) -> Result<Vec<PathBuf>, Box<Failure>> {
-    let folder = base_folder(&model.root);
     (model.weights.iter())
         .map(|file| {
             let relative = Path::new(&file.file);
@@ -141,7 +140,7 @@ fn list_paths(model: &PlannedModel) -> Result<Vec<PathBuf>, Box<Failure>> {
                 .components()
                 .all(|part| matches!(part, std::path::Component::Normal(_)));
             if is_inside {
-                Ok(folder.join(relative))
+                Ok(weight_path(model, file))
             } else {
                 Err(Box::new(bad_weights(format!(
                     "use the weight file {:?}: it lies outside the model's folder",
@@ -160,6 +159,8 @@ mod tests {
 
     fn model(root: &Path, file: &str, sha256: Option<&str>) -> PlannedModel {
         PlannedModel {
+            components: Default::default(),
+            parts: Default::default(),
             id: ModelId::new("m"),
             name: "m".to_owned(),
             family: Family::Flux,

@@ -109,6 +109,17 @@ fn ltx_2_in_one_file() {
             assert_eq!(ours, unfold(&manifests.networks[network]), "{network}");
         }
         assert!(detect_ltx(&root.join("model.safetensors")).is_err());
+
+        // Files for ComfyUI carry the tokenizer.
+        assert_eq!(layout.read_stored_tokenizer().unwrap(), None);
+        fs::remove_dir_all(root.join("tokenizer")).unwrap();
+        assert!(detect_ltx2(root).is_err());
+        let mut stored = unfold(&manifests.files["gemma3_12b"].stored);
+        stored.insert("spiece_model".to_owned(), vec![6]);
+        write_sparse(&root.join("text.safetensors"), stored.into_iter().collect());
+        let layout = detect_ltx2(root).unwrap();
+        let (file, bytes) = layout.read_stored_tokenizer().unwrap().unwrap();
+        assert_eq!((file, bytes.len()), (root.join("text.safetensors"), 12));
     }
 }
 
