@@ -2,7 +2,7 @@
 //! are known so far.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -10,7 +10,7 @@ use std::{
 };
 
 use kinora_catalog::{
-    Folders, HashCache, LoraReport, find_starter,
+    ComponentChoices, Folders, HashCache, LoraReport, find_starter,
     loras::{LoraEntry, check_lora, find_lora, list_loras},
 };
 use kinora_core::{Code, ModelId, Plan, PlannedLora, PlannedModel, Problem, WeightFile};
@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     error::{Error, Result},
     loras,
-    models::Catalogue,
+    models::{self, Catalogue},
     resolve::Candidate,
 };
 
@@ -49,7 +49,7 @@ impl LocalCatalogue {
         let program = std::env::current_exe().ok();
         let catalogue = kinora_catalog::Catalogue::load(Folders {
             user_file: Some(config.data_dir.join("models.toml")),
-            models: vec![config.models_dir.clone()],
+            models: config.model_folders(),
             hub: Some(config.hf_home.join("hub")),
             starter: find_starter(None, program.as_deref()),
         });
@@ -66,7 +66,7 @@ impl LocalCatalogue {
                 candidates,
             }),
             hashes: Mutex::new(hashes),
-            models: vec![config.models_dir.clone()],
+            models: config.model_folders(),
             reports: Mutex::default(),
         }
     }
@@ -133,6 +133,22 @@ impl Catalogue for LocalCatalogue {
         is_changed
     }
 
+    fn components(&self, model: &ModelId) -> std::result::Result<Vec<ComponentChoices>, Problem> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        (state.catalogue.components(model)).map_err(|error| models::to_problem(&error))
+    }
+
+    fn with_components(
+        &self,
+        model: &ModelId,
+        chosen: &BTreeMap<String, String>,
+    ) -> std::result::Result<PlannedModel, Problem> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.catalogue.plan_with(model, chosen, &hashes))
+            .map_err(|error| models::to_problem(&error))
+    }
+
     fn hash_weights(&self, model: &PlannedModel) -> Result<Vec<WeightFile>> {
         let mut files = Vec::with_capacity(model.weights.len());
         {
@@ -145,7 +161,11 @@ impl Catalogue for LocalCatalogue {
                 )
             })?;
             for file in &model.weights {
-                files.push((file.clone(), layout.weight_path(file)));
+                let path = match model.parts.get(&file.component) {
+                    Some(path) => path.clone(),
+                    None => layout.weight_path(file),
+                };
+                files.push((file.clone(), path));
             }
         }
         let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);

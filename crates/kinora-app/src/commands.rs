@@ -241,6 +241,8 @@ commands! {
         "Every model of the catalogue";
     models_get Get "/api/models/{id}" models::get, (models::ModelRef) -> kinora_core::Model, changes [],
         "One model and what it can do";
+    models_components Get "/api/models/{id}/components" models::components, (models::ModelRef) -> models::ModelComponents, changes [],
+        "The parts of a model for which files can be chosen, and which files fit";
 
     loras_list Get "/api/loras" loras::list, (NoInput) -> loras::LoraList, changes [],
         "Every LoRA file in the folder loras of the models folder";

@@ -80,6 +80,8 @@ pub struct Flags {
     pub data_dir: Option<PathBuf>,
     /// `--models-dir`
     pub models_dir: Option<PathBuf>,
+    /// `--more-models-dir`; empty: nothing
+    pub more_models_dirs: Vec<PathBuf>,
     /// `--outputs-dir`
     pub outputs_dir: Option<PathBuf>,
     /// `--host`
@@ -109,6 +111,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where models are looked for and downloaded to.
     pub models_dir: PathBuf,
+    /// Further folders in which models are looked for: trees of other programs.
+    pub more_models_dirs: Vec<PathBuf>,
     /// Where pictures go.
     pub outputs_dir: PathBuf,
     /// Address to listen on: an IP address, or `localhost`.
@@ -178,6 +182,12 @@ impl Config {
         Self::decide(flags, &surroundings)
     }
 
+    /// Every folder in which models are looked for, the own one first.
+    pub fn model_folders(&self) -> Vec<PathBuf> {
+        let own = std::iter::once(&self.models_dir);
+        own.chain(&self.more_models_dirs).cloned().collect()
+    }
+
     /// The same, from given surroundings.
     ///
     /// # Errors
@@ -222,6 +232,13 @@ impl Config {
             flags.models_dir.as_ref(),
             file.models_dir,
             || below("models"),
+        );
+        let more_models_dirs = decision.paths(
+            "more_models_dirs",
+            "KINORA_MORE_MODELS_DIRS",
+            "Further folders in which models are looked for: trees of ComfyUI, A1111 and Forge",
+            &flags.more_models_dirs,
+            file.more_models_dirs,
         );
         let outputs_dir = decision.path(
             "outputs_dir",
@@ -355,6 +372,7 @@ impl Config {
         Ok(Self {
             data_dir,
             models_dir,
+            more_models_dirs,
             outputs_dir,
             host,
             port,

@@ -71,6 +71,7 @@ impl Decisions {
             memory_needed: &|plan| self.memory_needed(plan),
             picture: &|reference| inputs::find(&self.app, reference),
             lora: &|model, name| self.catalogue.lora(model, name),
+            components: &|model, chosen| self.catalogue.with_components(model, chosen),
             random_seed: &|| rand::rng().random(),
             library: &self.library,
         })

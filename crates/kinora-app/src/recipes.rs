@@ -225,6 +225,7 @@ pub fn to_request(plan: &Plan, output_name: Option<String>) -> Request {
         expansion: Some(kinora_core::Expansion::Off),
         kind: None,
         model: Some(plan.model.id.clone()),
+        components: plan.model.components.clone(),
         width: Some(plan.size.width),
         height: Some(plan.size.height),
         steps: Some(plan.steps),
@@ -325,7 +326,18 @@ fn compare_machine(app: &App, recipe: &Recipe, parts: &mut Parts) -> Result<()> 
         return Ok(());
     };
     parts.compare("model", wanted.id.as_str(), planned.id.as_str());
-    let actual = app.catalogue().hash_weights(planned)?;
+    let chosen = match wanted.components.is_empty() {
+        true => planned.clone(),
+        false => match (app.catalogue()).with_components(&wanted.id, &wanted.components) {
+            Ok(planned) => planned,
+            Err(problem) => {
+                let names: Vec<&str> = wanted.components.values().map(String::as_str).collect();
+                parts.compare("components", names.join(", "), problem.message);
+                return Ok(());
+            }
+        },
+    };
+    let actual = app.catalogue().hash_weights(&chosen)?;
     let hash = |file: &WeightFile| {
         let known = file.sha256.clone();
         known.unwrap_or_else(|| "not known".to_owned())

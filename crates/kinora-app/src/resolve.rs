@@ -5,6 +5,8 @@
 //! Not here: whether a session or asset exists (the use-cases), and what happens to a plan that
 //! was accepted (the queue).
 
+use std::collections::BTreeMap;
+
 use jiff::Zoned;
 use kinora_core::{
     Code, FloatRange, IntRange, Model, ModelId, OutputPlan, PictureRef, Plan, PlannedLora,
@@ -47,6 +49,9 @@ pub struct Context<'a> {
     /// The file behind the name of a LoRA, if it changes this model, with the expert that its name
     /// speaks of.
     pub lora: &'a dyn Fn(&ModelId, &str) -> Result<PlannedLora, Problem>,
+    /// A model with files chosen for its parts.
+    pub components:
+        &'a dyn Fn(&ModelId, &BTreeMap<String, String>) -> Result<PlannedModel, Problem>,
     /// A random seed below 2³².
     pub random_seed: &'a dyn Fn() -> u32,
     /// Reads prompts, with this studio's wildcards.
@@ -112,6 +117,7 @@ pub fn resolve(
     let format = check.format(request, mode, context.settings);
     let video = check.video(request, model, mode, format);
     let loras = check.loras(request, model, context);
+    let planned = check.components(request, planned, context);
     let steps = check.whole_number("steps", request.steps, can.steps, model.defaults.steps);
     let guidance = check.guidance(request, model);
     let step_cache = check.step_cache(request, model, video.as_ref());
@@ -138,7 +144,7 @@ pub fn resolve(
         version: PLAN_VERSION,
         numerics: NUMERICS.to_owned(),
         mode,
-        model: planned.clone(),
+        model: planned,
         prompt: request.prompt.clone(),
         template: prompts,
         negative_prompt: request.negative_prompt.clone(),

@@ -1,19 +1,22 @@
 //! The catalogue: entries brought together with what lies in the folders.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use kinora_core::{Capabilities, Family, Model, ModelId, ModelSource, Plan, PlannedModel};
+use kinora_core::{
+    Capabilities, Family, Model, ModelId, ModelSource, Plan, PlannedModel, WeightFile,
+};
 use kinora_weights::{
-    HashCache, Recognised, RunSize, memory::Estimate, read_file_bounded, recognise,
+    HashCache, PartSources, Recognised, RunSize, memory::Estimate, read_file_bounded,
+    recognise_with,
 };
 
 use crate::{
     entry::{Entry, defaults_of},
     fault::Fault,
-    folders::{Candidate, Folders, list_candidates},
+    folders::{Candidate, Folders, list_shelf},
     merge::read_entries,
 };
 
@@ -43,6 +46,28 @@ pub enum Error {
         /// Why.
         fault: String,
     },
+    /// The model has no such part, or it cannot be replaced.
+    #[error("choose a file for {part} of {id}: it has no such part to choose for")]
+    UnknownPart {
+        /// Which model.
+        id: ModelId,
+        /// The part's name.
+        part: String,
+        /// The names of its parts.
+        known: Vec<&'static str>,
+    },
+    /// No file of that name is there, or several are.
+    #[error("choose {name:?} for {part}: {reason}")]
+    UnknownFile {
+        /// The part's name.
+        part: String,
+        /// The name that was asked for.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+        /// Names that fit.
+        choices: Vec<String>,
+    },
 }
 
 /// A model, and its files where they are usable.
@@ -58,6 +83,8 @@ pub struct Catalogue {
     folders: Folders,
     items: Vec<Item>,
     faults: Vec<Fault>,
+    /// What models may take for parts that they lack.
+    pub(crate) sources: PartSources,
 }
 
 impl Catalogue {
@@ -74,6 +101,7 @@ impl Catalogue {
             folders,
             items: Vec::new(),
             faults,
+            sources: PartSources::default(),
         };
         catalogue.look(&read.entries);
         catalogue
@@ -118,18 +146,7 @@ impl Catalogue {
                 None => Error::NotInstalled(id.clone()),
             });
         };
-        let mut weights = layout.weights().to_vec();
-        for file in &mut weights {
-            file.sha256 = hashes.get(&layout.weight_path(file)).map(str::to_owned);
-        }
-        Ok(PlannedModel {
-            id: id.clone(),
-            name: item.model.name.clone(),
-            family: layout.family(),
-            variant: layout.variant().to_owned(),
-            root: layout.root().to_owned(),
-            weights,
-        })
+        Ok(describe(&item.model, layout, hashes))
     }
 
     /// What a plan needs, when so many pictures like it go through the network together and one
@@ -137,7 +154,7 @@ impl Catalogue {
     /// is not installed.
     pub fn estimate(&self, plan: &Plan, batch: usize, bytes_per_number: u64) -> Option<Estimate> {
         let layout = self.layout(&plan.model.id)?;
-        Some(layout.estimate(RunSize {
+        let estimate = layout.estimate(RunSize {
             size: (plan.size.width, plan.size.height),
             frames: plan.video.map_or(1, |video| video.frames),
             seen_frames: plan.video.map_or(1, |video| video.seen_frames()),
@@ -146,7 +163,39 @@ impl Catalogue {
             batch,
             bytes_per_number,
             kept_passes: plan.kept_passes(),
-        }))
+        });
+        // Chosen parts may be larger or smaller than the model's own.
+        let sum = |files: &[WeightFile]| -> u64 {
+            (files.iter()).fold(0, |sum, file| sum.saturating_add(file.bytes))
+        };
+        let weights = match plan.model.components.is_empty() {
+            true => estimate.weights,
+            false => (estimate.weights)
+                .saturating_add(sum(&plan.model.weights))
+                .saturating_sub(sum(layout.weights())),
+        };
+        Some(Estimate {
+            weights,
+            ..estimate
+        })
+    }
+
+    /// Where it looks.
+    pub(crate) fn folders(&self) -> &Folders {
+        &self.folders
+    }
+
+    /// The files of models that have two denoisers.
+    pub(crate) fn denoisers(&self) -> impl Iterator<Item = PathBuf> {
+        let layouts = self.items.iter().filter_map(|item| item.layout.as_ref());
+        layouts.flat_map(|layout| {
+            let weights = layout.weights().iter();
+            weights
+                .filter(move |file| {
+                    layout.family() == Family::Wan && file.component.starts_with("transformer")
+                })
+                .map(move |file| layout.weight_path(file))
+        })
     }
 
     fn item(&self, id: &ModelId) -> Option<&Item> {
@@ -154,18 +203,20 @@ impl Catalogue {
     }
 
     fn look(&mut self, entries: &[Entry]) {
-        let candidates = list_candidates(&self.folders);
+        let shelf = list_shelf(&self.folders);
+        self.sources.shelf = shelf.parts;
         let mut taken = BTreeSet::new();
         for entry in entries {
-            let root = self.find_root(entry, &candidates);
+            let root = self.find_root(entry, &shelf.candidates);
             taken.extend(root.iter().cloned());
-            self.items.push(open_entry(entry, root.as_deref()));
+            self.items
+                .push(open_entry(entry, root.as_deref(), &self.sources));
         }
-        for candidate in candidates {
+        for candidate in shelf.candidates {
             if !taken.insert(candidate.path.clone()) {
                 continue;
             }
-            match recognise(&candidate.path) {
+            match recognise_with(&candidate.path, &self.sources) {
                 // The two halves of a pair lead to the same model.
                 Ok(layout) if self.holds(&layout) => {}
                 Ok(layout) => self.add_found(&candidate.name, layout, entries),
@@ -176,6 +227,9 @@ impl Catalogue {
                 }
             }
         }
+        let strays = shelf.strays.into_iter();
+        self.faults
+            .extend(strays.map(|(path, reason)| Fault::new(path, reason)));
     }
 
     /// Whether a model of the very same files is listed already.
@@ -284,9 +338,27 @@ fn read_text(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
 }
 
-fn open_entry(entry: &Entry, root: Option<&Path>) -> Item {
+/// A model as plans name it, with hashes as far as they are known.
+pub(crate) fn describe(model: &Model, layout: &Recognised, hashes: &HashCache) -> PlannedModel {
+    let mut weights = layout.weights().to_vec();
+    for file in &mut weights {
+        file.sha256 = hashes.get(&layout.weight_path(file)).map(str::to_owned);
+    }
+    PlannedModel {
+        id: model.id.clone(),
+        name: model.name.clone(),
+        family: layout.family(),
+        variant: layout.variant().to_owned(),
+        root: layout.root().to_owned(),
+        weights,
+        components: BTreeMap::new(),
+        parts: layout.elsewhere().clone(),
+    }
+}
+
+fn open_entry(entry: &Entry, root: Option<&Path>, sources: &PartSources) -> Item {
     let mut model = entry.to_model();
-    let layout = root.and_then(|root| match recognise(root) {
+    let layout = root.and_then(|root| match recognise_with(root, sources) {
         Ok(layout) => match find_mismatch(entry, &layout) {
             None => Some(layout),
             Some(reason) => {

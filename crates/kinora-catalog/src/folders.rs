@@ -1,16 +1,114 @@
 //! Where models may lie, and what lies there.
+//!
+//! A model folder may be Kinora's own, with a folder for each model, or the tree of another program:
+//! ComfyUI's `models` and those of A1111 and Forge keep files by their kind (`checkpoints`,
+//! `diffusion_models`, `vae`, `text_encoders`, `Stable-diffusion`). What a file is, its header tells;
+//! names of folders only tell how the files in them belong together.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use kinora_weights::read_file_bounded;
+use kinora_weights::{Glance, Network, glance, read_file_bounded};
 
-use crate::loras::LORA_FOLDER;
+use crate::loras::is_lora_folder;
 
 /// Folders with more things in them than this are no model folders.
 const MAX_ENTRIES: usize = 10_000;
+
+/// Weight files that are looked at in all.
+const MAX_FILES: usize = 20_000;
+
+/// Folders below each other that are looked into.
+const DEEPEST: usize = 6;
+
+/// Folders of files that are models each, in small letters.
+const MODEL_SHELVES: [&str; 6] = [
+    "checkpoint",
+    "checkpoints",
+    "diffusion_models",
+    "unet",
+    "unet_gguf",
+    "stable-diffusion",
+];
+
+/// Folders of parts that models share, in small letters. What is not known there is no fault.
+const PART_SHELVES: [&str; 8] = [
+    "vae",
+    "clip",
+    "clip_gguf",
+    "clip_vision",
+    "text_encoder",
+    "text_encoders",
+    "style_models",
+    "latent_upscale_models",
+];
+
+/// Folders of other programs' trees in which nothing lies that is a model or a part of one, in small
+/// letters.
+const FOREIGN_SHELVES: [&str; 44] = [
+    "adetailer",
+    "animatediff_models",
+    "animatediff_motion_lora",
+    "annotators",
+    "audio_encoders",
+    "blip",
+    "classifiers",
+    "codeformer",
+    "configs",
+    "controlnet",
+    "controlnetpreprocessor",
+    "dat",
+    "deepbooru",
+    "deepdanbooru",
+    "diffusion_engine",
+    "embeddings",
+    "esrgan",
+    "facedetection",
+    "facerestore_models",
+    "gfpgan",
+    "gligen",
+    "grounding-dino",
+    "hat",
+    "hypernetworks",
+    "insightface",
+    "instantid",
+    "ipadapter",
+    "ipadapter-flux",
+    "karlo",
+    "ldsr",
+    "llm",
+    "llm_gguf",
+    "model_patches",
+    "onnx",
+    "photomaker",
+    "realesrgan",
+    "rife",
+    "sam",
+    "sams",
+    "scunet",
+    "swinir",
+    "ultralytics",
+    "upscale_models",
+    "vae_approx",
+];
+
+/// Parts of one model's folder, as the reference library names them. They belong to that model.
+const PART_FOLDERS: [&str; 12] = [
+    "audio_vae",
+    "connectors",
+    "feature_extractor",
+    "image_encoder",
+    "safety_checker",
+    "scheduler",
+    "text_encoder_2",
+    "text_encoder_3",
+    "tokenizer",
+    "transformer",
+    "transformer_2",
+    "vocoder",
+];
 
 /// What marks a folder as the starters': all of them. A build of the window leaves a copy beside the
 /// program, which may be of a time when there were fewer.
@@ -70,44 +168,178 @@ pub(crate) struct Candidate {
     pub repo: Option<String>,
 }
 
-/// Everything in the model folders and the download cache that looks like a model.
-pub(crate) fn list_candidates(folders: &Folders) -> Vec<Candidate> {
-    let mut found: Vec<Candidate> = folders
-        .models
-        .iter()
-        .flat_map(|folder| list_shelf(folder))
-        .map(|path| Candidate {
-            name: name_of(&path),
-            path,
-            repo: None,
-        })
-        .collect();
-    found.extend(folders.hub.iter().flat_map(|hub| list_hub(hub)));
-    found
+/// What the model folders and the download cache hold.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    /// What looks like a model, the first folder's first.
+    pub candidates: Vec<Candidate>,
+    /// Files with parts that any model may take.
+    pub parts: Vec<PathBuf>,
+    /// Files that cannot be used where they lie, and why.
+    pub strays: Vec<(PathBuf, String)>,
+    /// Weight files that were looked at.
+    seen: usize,
 }
 
-/// Things in a model folder that look like models, in the order of their names: folders with a
-/// `model_index.json` or weights, folders of such folders (`publisher/model`), and weight files.
-fn list_shelf(folder: &Path) -> Vec<PathBuf> {
-    // Someone named the model instead of the folder that it lies in.
-    if folder.join("model_index.json").is_file() {
-        return vec![folder.to_owned()];
-    }
-    let mut found = Vec::new();
-    for path in list(folder) {
-        if path.file_name().is_some_and(|name| name == LORA_FOLDER) {
-            // Adapters are no models.
-        } else if !path.is_dir() {
-            if is_weight_file(&path) {
-                found.push(path);
-            }
-        } else if is_model_folder(&path) {
-            found.push(path);
+/// How the files of a folder belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// A folder that was named as a model folder: each file is for itself.
+    Root,
+    /// As someone made it: one model and its parts, or anything.
+    Free,
+    /// Each file is a model.
+    Models,
+    /// Each file is a part that models share.
+    Parts,
+}
+
+impl Order {
+    /// What a folder's name says, in small letters.
+    fn of(name: &str) -> Option<Self> {
+        if MODEL_SHELVES.contains(&name) {
+            Some(Self::Models)
+        } else if PART_SHELVES.contains(&name) {
+            Some(Self::Parts)
         } else {
-            found.extend(list(&path).into_iter().filter(|path| is_model_folder(path)));
+            None
         }
     }
-    found
+}
+
+/// Looks through the model folders and the download cache.
+pub(crate) fn list_shelf(folders: &Folders) -> Shelf {
+    let mut shelf = Shelf::default();
+    for folder in &folders.models {
+        let root = tree_of(folder);
+        let name = root.file_name().unwrap_or_default().to_string_lossy();
+        let order = Order::of(&name.to_lowercase()).unwrap_or(Order::Root);
+        shelf.look_into(&root, &root, order, DEEPEST);
+        shelf.candidates.extend(list_hub(&root));
+    }
+    let cached = folders.hub.iter().flat_map(|hub| list_hub(hub));
+    shelf.candidates.extend(cached);
+    shelf
+}
+
+/// The folder that models lie in, where the folder of a whole program was named: ComfyUI, A1111 and
+/// Forge have one called `models`.
+pub(crate) fn tree_of(folder: &Path) -> PathBuf {
+    let inside = folder.join("models");
+    let is_tree = [
+        "checkpoints",
+        "diffusion_models",
+        "unet",
+        "Stable-diffusion",
+    ]
+    .iter()
+    .any(|name| inside.join(name).is_dir());
+    match is_tree && !folder.join("model_index.json").is_file() {
+        true => inside,
+        false => folder.to_owned(),
+    }
+}
+
+impl Shelf {
+    fn look_into(&mut self, root: &Path, folder: &Path, order: Order, depth: usize) {
+        // At the top: someone named the model instead of the folder that it lies in.
+        if folder.join("model_index.json").is_file() {
+            self.add(folder);
+            return;
+        }
+        let paths = list(folder);
+        let is_sharded = (paths.iter()).any(|path| ends_with(path, ".safetensors.index.json"));
+        let mut files = Vec::new();
+        for path in paths.iter().filter(|path| is_weight_file(path)) {
+            // Shards are read by way of their index, as a part of one model.
+            if self.seen < MAX_FILES && !(is_sharded && ends_with(path, ".safetensors")) {
+                self.seen += 1;
+                files.push((path, glance(path)));
+            }
+        }
+        // What lies in a folder with one model is that model's own.
+        if order == Order::Free && is_one_model(&files) {
+            self.add(folder);
+            return;
+        }
+        for (path, glance) in &files {
+            self.sort(root, path, glance, order);
+        }
+        if depth == 0 {
+            return;
+        }
+        // Beside models in files lie the folders of their parts.
+        let has_models = files.iter().any(|(_, glance)| glance.is_model());
+        for path in paths.iter().filter(|path| path.is_dir()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = name.to_lowercase();
+            let is_own_part = PART_FOLDERS.contains(&name.as_str())
+                || (has_models && path.join("config.json").is_file());
+            if is_lora_folder(&name)
+                || FOREIGN_SHELVES.contains(&name.as_str())
+                || name.starts_with("models--")
+                || (is_own_part && !path.join("model_index.json").is_file())
+            {
+                continue;
+            }
+            let inner = match order {
+                Order::Models | Order::Parts => order,
+                _ => Order::of(&name).unwrap_or(Order::Free),
+            };
+            self.look_into(root, path, inner, depth - 1);
+        }
+    }
+
+    fn add(&mut self, path: &Path) {
+        self.candidates.push(Candidate {
+            name: name_of(path),
+            path: path.to_owned(),
+            repo: None,
+        });
+    }
+
+    /// Puts one file where it belongs.
+    fn sort(&mut self, root: &Path, path: &Path, glance: &Glance, order: Order) {
+        match glance {
+            Glance::Networks(_) if glance.is_model() => self.add(path),
+            Glance::Networks(_) => self.parts.push(path.to_owned()),
+            Glance::Adapter => {
+                let folder = root.join(crate::loras::LORA_FOLDER);
+                let reason = format!(
+                    "it is a LoRA (or another adapter), which changes a model; put it into {}",
+                    folder.display()
+                );
+                self.strays.push((path.to_owned(), reason));
+            }
+            // Text encoders and VAEs of models that are not run here lie there too.
+            Glance::Refused(reason) if order != Order::Parts || reason.contains("pickle") => {
+                self.strays
+                    .push((path.to_owned(), format!("failed to {reason}")));
+            }
+            Glance::Refused(_) => {}
+        }
+    }
+}
+
+/// Whether the files of a folder make up one model: one denoiser, or the two of Wan 2.2.
+fn is_one_model(files: &[(&PathBuf, std::sync::Arc<Glance>)]) -> bool {
+    let mut models = files.iter().filter(|(_, glance)| glance.is_model());
+    match (models.next(), models.next(), models.next()) {
+        (Some(_), None, _) => true,
+        (Some((a, first)), Some((b, second)), None) => {
+            let says = |path: &Path, word: &str| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.to_lowercase().contains(word)
+            };
+            let is_wan = |glance: &Glance| {
+                (glance.networks().iter()).any(|part| matches!(part.network, Network::Wan(_)))
+            };
+            is_wan(first)
+                && is_wan(second)
+                && (says(a, "high") && says(b, "low") || says(a, "low") && says(b, "high"))
+        }
+        _ => false,
+    }
 }
 
 /// Pipelines in the cache of the `huggingface_hub` library: `models--publisher--model/refs/main`
@@ -166,14 +398,17 @@ fn is_hidden(path: &Path) -> bool {
         .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-fn is_model_folder(path: &Path) -> bool {
-    path.is_dir()
-        && (path.join("model_index.json").is_file()
-            || list(path).iter().any(|path| is_weight_file(path)))
-}
-
 /// By its ending; the content is looked at later. Pickles count, so that they are refused in words.
 fn is_weight_file(path: &Path) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str());
-    matches!(ending, Some("safetensors" | "ckpt" | "pt" | "pth" | "gguf")) && path.is_file()
+    let known = ["safetensors", "sft", "ckpt", "pt", "pth", "gguf"];
+    known
+        .iter()
+        .any(|known| ending.is_some_and(|ending| ending.eq_ignore_ascii_case(known)))
+        && path.is_file()
+}
+
+fn ends_with(path: &Path, ending: &str) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().ends_with(ending)
 }

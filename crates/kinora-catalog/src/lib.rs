@@ -9,6 +9,7 @@
 //! milliseconds. Deliberately absent: downloads, tensors, decisions about requests.
 
 mod catalogue;
+mod components;
 mod entry;
 mod fault;
 pub mod folders;
@@ -18,6 +19,7 @@ mod merge;
 mod rules;
 
 pub use catalogue::{Catalogue, Error};
+pub use components::ComponentChoices;
 pub use fault::Fault;
 pub use folders::{Folders, find_starter};
 pub use kinora_weights::{HashCache, lora::LoraReport};

@@ -12,8 +12,39 @@ use kinora_weights::{
     lora::{LoraFile, LoraReport},
 };
 
+use crate::folders::tree_of;
+
 /// The folder inside a model folder that holds them.
 pub const LORA_FOLDER: &str = "loras";
+
+/// Names of such folders in the trees of other programs, in small letters.
+const LORA_FOLDERS: [&str; 3] = [LORA_FOLDER, "lora", "lycoris"];
+
+/// Whether a folder of this name, in small letters, holds adapters.
+pub(crate) fn is_lora_folder(name: &str) -> bool {
+    LORA_FOLDERS.contains(&name)
+}
+
+/// The folders of adapters in model folders, the first folder's first.
+fn list_folders(model_folders: &[PathBuf]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in model_folders {
+        let root = tree_of(folder);
+        let Ok(entries) = fs::read_dir(&root) else {
+            continue;
+        };
+        let mut own: Vec<_> = (entries.flatten())
+            .filter_map(|entry| {
+                let name = entry.file_name().to_string_lossy().to_lowercase();
+                let place = LORA_FOLDERS.iter().position(|known| *known == name)?;
+                Some((place, entry.path()))
+            })
+            .collect();
+        own.sort();
+        found.extend(own.into_iter().map(|(_, path)| path));
+    }
+    found
+}
 
 /// Folders below each other that are looked into.
 const DEEPEST: usize = 6;
@@ -62,13 +93,14 @@ pub enum LoraError {
     },
 }
 
-/// Every file below the `loras` folders of these model folders, by name.
+/// Every file below the folders of adapters (`loras`, `Lora`, `LyCORIS`) in these model folders, by name.
 pub fn list_loras(model_folders: &[PathBuf]) -> Vec<LoraEntry> {
     let mut files = Vec::new();
-    for folder in model_folders {
-        walk(&folder.join(LORA_FOLDER), "", DEEPEST, &mut files);
+    for folder in list_folders(model_folders) {
+        walk(&folder, "", DEEPEST, &mut files);
     }
-    files.sort();
+    // Stable: of the same names the first folder's stay first.
+    files.sort_by(|a, b| a.0.cmp(&b.0));
     // The same name in two folders: the first one counts.
     files.dedup_by(|a, b| a.0 == b.0);
     files
@@ -94,9 +126,10 @@ pub fn find_lora(model_folders: &[PathBuf], name: &str) -> Result<LoraEntry, Lor
     let candidates = [relative.to_owned()]
         .into_iter()
         .chain(ENDINGS.into_iter().map(with_ending));
+    let folders = list_folders(model_folders);
     for candidate in candidates {
-        for folder in model_folders {
-            let path = folder.join(LORA_FOLDER).join(&candidate);
+        for folder in &folders {
+            let path = folder.join(&candidate);
             if path.is_file() {
                 let entry = describe(strip_ending(&candidate.to_string_lossy()), path);
                 return match entry.fault {

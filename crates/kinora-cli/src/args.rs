@@ -41,6 +41,15 @@ pub struct Global {
         help_heading = "Everywhere"
     )]
     pub models_dir: Option<PathBuf>,
+    /// A further folder to look for models in, such as ComfyUI's or A1111's; several are possible
+    /// [env: KINORA_MORE_MODELS_DIRS]
+    #[arg(
+        long = "more-models-dir",
+        global = true,
+        value_name = "FOLDER",
+        help_heading = "Everywhere"
+    )]
+    pub more_models_dirs: Vec<PathBuf>,
     /// Folder of the pictures [env: KINORA_OUTPUTS_DIR]
     #[arg(
         long,
@@ -190,6 +199,10 @@ pub struct Look {
     /// For one of two networks (Wan 2.2) `:high` or `:low` follows
     #[arg(long, value_name = "NAME[:WEIGHT][:EXPERT]", help_heading = "Pictures")]
     pub lora: Vec<String>,
+    /// File to take for a part of the model instead of its own, such as `vae=ae.safetensors`; several
+    /// are possible. `kinora models components` lists parts and files
+    #[arg(long, value_name = "PART=FILE", help_heading = "Pictures")]
+    pub component: Vec<String>,
     /// Frames of a clip
     #[arg(long, value_name = "N", help_heading = "Clips")]
     pub frames: Option<u32>,
@@ -550,6 +563,11 @@ pub enum Models {
     List,
     /// Show what a model can do
     Show {
+        /// Which
+        id: String,
+    },
+    /// List the parts of a model for which other files can be chosen, and the files that fit
+    Components {
         /// Which
         id: String,
     },

@@ -127,6 +127,7 @@ fn flags(cli: &Cli) -> Flags {
     let mut flags = Flags {
         data_dir: cli.global.data_dir.clone(),
         models_dir: cli.global.models_dir.clone(),
+        more_models_dirs: cli.global.more_models_dirs.clone(),
         outputs_dir: cli.global.outputs_dir.clone(),
         log: cli.global.log.clone(),
         hf_home: cli.global.hf_home.clone(),

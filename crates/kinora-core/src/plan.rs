@@ -1,6 +1,6 @@
 //! A request with everything decided: what is stored, run, shown, and run again.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,8 @@ impl Size {
 pub struct WeightFile {
     /// Which part it is: `transformer`, `vae`, `text_encoder`, `text_encoder_2`.
     pub component: String,
-    /// Path below the model's root, with `/` between its parts.
+    /// Path below the model's root, with `/` between its parts; of a file that lies elsewhere the
+    /// last two parts of its path.
     pub file: String,
     /// Size in bytes.
     pub bytes: u64,
@@ -62,6 +63,13 @@ pub struct PlannedModel {
     pub root: PathBuf,
     /// Weight files, by component.
     pub weights: Vec<WeightFile>,
+    /// Names of files that were chosen for components, instead of the model's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub components: BTreeMap<String, String>,
+    /// Files of components that do not lie in the model's folder or were chosen. They never leave
+    /// this machine: recipes carry none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, PathBuf>,
 }
 
 fn is_empty(path: &std::path::Path) -> bool {
@@ -185,6 +193,7 @@ impl Plan {
     /// The plan without what counts on this machine only.
     pub fn forget_machine(&mut self) {
         self.model.root = PathBuf::new();
+        self.model.parts = BTreeMap::new();
         self.output.stem = String::new();
         self.parent = None;
         for picture in self.source.iter_mut().flat_map(PlannedSource::pictures_mut) {
@@ -220,6 +229,7 @@ impl Plan {
         self.model.id == other.model.id
             && self.model.root == other.model.root
             && self.model.weights == other.model.weights
+            && self.model.parts == other.model.parts
             && self.numerics == other.numerics
             && self.mode == other.mode
             && self.loras == other.loras

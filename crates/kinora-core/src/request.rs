@@ -1,6 +1,6 @@
 //! What a user asked for, before anything is decided.
 
-use std::str::FromStr;
+use std::{collections::BTreeMap, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -117,6 +117,10 @@ pub struct Request {
     /// None: the settings' default model, or for clips their model for clips, else the first that
     /// is here and can do what is asked.
     pub model: Option<ModelId>,
+    /// Files to take for parts of the model instead of its own, by the part's name: `vae`,
+    /// `text_encoder`. Names as `models_components` lists them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub components: BTreeMap<String, String>,
     /// Pixels.
     pub width: Option<u32>,
     /// Pixels.

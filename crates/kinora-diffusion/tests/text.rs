@@ -98,6 +98,69 @@ fn t5_ids_are_the_references_from_either_kind_of_file() {
     }
 }
 
+/// Recorded from `transformers.T5Tokenizer` 5.23.0 over the same vocabulary, by
+/// tools/goldens/record_t5.py, which also holds it to the ids of the library's documentation.
+#[test]
+fn the_built_in_tokenizer_is_that_of_t5() {
+    #[derive(Deserialize)]
+    struct Recorded {
+        prompts: Vec<String>,
+        ids: Vec<Vec<u32>>,
+    }
+    let bytes = fs::read(fixture("t5_ids.json")).unwrap();
+    let recorded: Recorded = serde_json::from_slice(&bytes).unwrap();
+    assert!(recorded.prompts.len() > 30);
+    let tokenizer = Tokenizer::t5().unwrap();
+    check_ids(&tokenizer, &recorded.prompts, &recorded.ids, 512, 0);
+    // From the documentation of the reference library.
+    assert_eq!(
+        tokenizer.encode("Hello, my dog is cute", 10).unwrap(),
+        [8774, 6, 82, 1782, 19, 5295, 1, 0, 0, 0]
+    );
+    assert_eq!(tokenizer.padding(), 0);
+}
+
+/// Recorded by tools/goldens/record_gemma.py from `transformers.GemmaTokenizer` 5.23.0, whose pieces
+/// are those of the same SentencePiece model.
+#[test]
+fn a_tokenizer_that_gemmas_file_carries_is_the_references() {
+    #[derive(Deserialize)]
+    struct Recorded {
+        prompts: Vec<String>,
+        ids: Vec<Vec<u32>>,
+    }
+    let bytes = fs::read(fixture("gemma_ids.json")).unwrap();
+    let recorded: Recorded = serde_json::from_slice(&bytes).unwrap();
+    assert!(recorded.prompts.len() > 25);
+    let path = fixture("gemma_spiece.model");
+    let model = fs::read(&path).unwrap();
+    let tokenizer = Tokenizer::gemma_from_spiece(&path, &model).unwrap();
+    for (prompt, expected) in recorded.prompts.iter().zip(&recorded.ids) {
+        let ids = tokenizer.encode_unpadded(prompt).unwrap();
+        assert_eq!(ids, *expected, "{prompt:?}");
+    }
+    assert_eq!(tokenizer.padding(), 0);
+    // Each kind of model is refused in the other's place.
+    let error = Tokenizer::from_spiece(&path, &model).err().unwrap();
+    assert!(
+        error.to_string().contains("not a tokenizer of T5"),
+        "{error}"
+    );
+    let t5 = fs::read(self::tokenizer("tokenizer_2").join("spiece.model")).unwrap();
+    let error = Tokenizer::gemma_from_spiece(&path, &t5).err().unwrap();
+    assert!(
+        error.to_string().contains("not a tokenizer of Gemma"),
+        "{error}"
+    );
+    for at in (0..model.len()).step_by(97) {
+        let mut damaged = model.clone();
+        damaged[at] ^= 0x55;
+        if let Ok(tokenizer) = Tokenizer::gemma_from_spiece(&path, &damaged) {
+            let _ = tokenizer.encode_unpadded("a red car");
+        }
+    }
+}
+
 #[test]
 fn prompts_that_are_too_long_end_with_the_end_token() {
     let tokenizer = Tokenizer::open_t5(&tokenizer("tokenizer_2")).unwrap();

@@ -15,7 +15,7 @@ use kinora_diffusion::{
         TextCache, WanPipeline,
     },
 };
-use kinora_weights::{Recognised, RunSize, recognise};
+use kinora_weights::{PartSources, Recognised, RunSize, recognise_with};
 
 use crate::{
     device::DeviceChoice,
@@ -123,7 +123,12 @@ impl DiffusionRunner {
         let layout = match known {
             Some((_, layout)) => layout,
             None => {
-                let layout = recognise(&model.root)?;
+                // Parts that lie elsewhere are those that the plan names.
+                let sources = PartSources {
+                    chosen: model.parts.clone(),
+                    shelf: Vec::new(),
+                };
+                let layout = recognise_with(&model.root, &sources)?;
                 check_files(model, &layout)?;
                 layout
             }

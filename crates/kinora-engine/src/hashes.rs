@@ -13,7 +13,7 @@ use kinora_weights::HashCache;
 
 use crate::{
     failures::{bad_weights, weights_failure},
-    models::base_folder,
+    models::weight_path,
 };
 
 /// Hashes of weight files, shared with the thread that computes them.
@@ -171,12 +171,11 @@ fn is_reachable(relative: &Path) -> bool {
 
 /// Where a model's files lie; none of them anywhere but in its folder or in that of its base.
 fn list_paths(model: &PlannedModel) -> Result<Vec<PathBuf>, Box<Failure>> {
-    let folder = base_folder(&model.root);
     (model.weights.iter())
         .map(|file| {
             let relative = Path::new(&file.file);
             if is_reachable(relative) {
-                Ok(folder.join(relative))
+                Ok(weight_path(model, file))
             } else {
                 Err(Box::new(bad_weights(format!(
                     "use the weight file {:?}: it lies outside the model's folder",
@@ -195,6 +194,8 @@ mod tests {
 
     fn model(root: &Path, file: &str, sha256: Option<&str>) -> PlannedModel {
         PlannedModel {
+            components: Default::default(),
+            parts: Default::default(),
             id: ModelId::new("m"),
             name: "m".to_owned(),
             family: Family::Flux,

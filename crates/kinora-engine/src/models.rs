@@ -1,17 +1,19 @@
 //! Loaded models: the most recently used first, the least recently used leave when memory is needed.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use kinora_core::PlannedModel;
+use kinora_core::{PlannedModel, WeightFile};
 
 /// What makes two plans use the same weights in memory: the same files in the same state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelKey {
     root: PathBuf,
+    parts: BTreeMap<String, PathBuf>,
     files: Vec<(String, u64, Option<FileState>)>,
 }
 
@@ -26,10 +28,9 @@ struct FileState {
 impl ModelKey {
     /// The key of a plan's model as its files are now.
     pub fn of(model: &PlannedModel) -> Self {
-        let folder = base_folder(&model.root);
         let files = (model.weights.iter())
             .map(|file| {
-                let state = fs::metadata(folder.join(&file.file)).ok();
+                let state = fs::metadata(weight_path(model, file)).ok();
                 let state = state.map(|meta| FileState {
                     device: meta.dev(),
                     inode: meta.ino(),
@@ -41,6 +42,7 @@ impl ModelKey {
             .collect();
         Self {
             root: model.root.clone(),
+            parts: model.parts.clone(),
             files,
         }
     }
@@ -52,6 +54,14 @@ pub fn base_folder(root: &Path) -> &Path {
         root.parent().unwrap_or(Path::new(""))
     } else {
         root
+    }
+}
+
+/// Where a weight file of a plan's model lies.
+pub fn weight_path(model: &PlannedModel, file: &WeightFile) -> PathBuf {
+    match model.parts.get(&file.component) {
+        Some(path) => path.clone(),
+        None => base_folder(&model.root).join(&file.file),
     }
 }
 
@@ -184,6 +194,8 @@ mod tests {
         let file = folder.path().join("w");
         fs::write(&file, "1").unwrap();
         let model = PlannedModel {
+            components: Default::default(),
+            parts: Default::default(),
             id: kinora_core::ModelId::new("m"),
             name: "m".to_owned(),
             family: kinora_core::Family::Flux,

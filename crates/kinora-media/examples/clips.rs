@@ -87,6 +87,8 @@ fn recipe() -> Recipe {
             numerics: plan::NUMERICS.to_owned(),
             mode: Mode::TextToImage,
             model: PlannedModel {
+                components: Default::default(),
+                parts: Default::default(),
                 id: ModelId::new("none"),
                 name: "None".to_owned(),
                 family: Family::Flux,

@@ -484,6 +484,8 @@ pub(crate) mod fixtures {
                     numerics: "1".into(),
                     mode: Mode::TextToImage,
                     model: PlannedModel {
+                        components: Default::default(),
+                        parts: Default::default(),
                         id: ModelId::new("m"),
                         name: "M".into(),
                         family: Family::Flux,

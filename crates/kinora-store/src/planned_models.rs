@@ -35,6 +35,8 @@ pub(crate) fn intern(tx: &Transaction<'_>, model: &PlannedModel) -> Result<i64> 
 /// Takes the model out of a plan; the rest is what is stored.
 pub(crate) fn take(plan: &mut Plan) -> PlannedModel {
     let blank = PlannedModel {
+        components: Default::default(),
+        parts: Default::default(),
         id: ModelId::new(""),
         name: String::new(),
         family: Family::Flux,

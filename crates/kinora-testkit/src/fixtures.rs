@@ -18,6 +18,8 @@ pub fn plan(prompt: &str) -> Plan {
         numerics: NUMERICS.into(),
         mode: Mode::TextToImage,
         model: PlannedModel {
+            components: Default::default(),
+            parts: Default::default(),
             id: ModelId::new("fake"),
             name: "Fake".into(),
             family: Family::Flux,

@@ -8,48 +8,56 @@ use serde::Deserialize;
 use crate::{
     ClipConfig, Component, Error, FilePart, FluxConfig, FluxKind, FluxParts, Header, ModelLayout,
     Network, Parts, Result, SchedulerConfig, T5Config, TextActivation, Tokenizer, VaeConfig,
-    WeightSet, identify_set,
+    WeightSet,
+    glance::find_networks,
+    identify_set,
     json::read_config,
     layout::{Origin, base_folder, list_weight_files, open_origin},
     maps, redux,
     sd::{self, ModelIndex},
+    search::{PartSources, Search, Wanted, list_elsewhere},
     shards::list_files,
 };
 
 /// Recognises a model: a folder of the reference library (`model_index.json`), or a file (or a
 /// folder with one) in any layout, safetensors or GGUF, with the other parts beside it.
 pub fn detect(root: &Path) -> Result<ModelLayout> {
+    detect_with(root, &PartSources::default())
+}
+
+/// The same, with parts from other places too.
+pub(crate) fn detect_with(root: &Path, sources: &PartSources) -> Result<ModelLayout> {
     let metadata = root.metadata().map_err(Error::io(root))?;
     if let Some(adapter) = redux::find(root)? {
-        return redux::detect(root, &adapter);
+        return redux::detect(root, &adapter, sources);
     }
     let index = root.join("model_index.json");
     if (metadata.is_file() || !index.is_file())
         && let Some(file) = sd::files::find_file(root)?
     {
-        return sd::detect_file(root, &file);
+        return sd::detect_file(root, &file, sources);
     }
     if index.is_file() {
         let index: ModelIndex = read_config(&index)?;
         if index.is_sd() {
-            return sd::detect(root, &index);
+            return sd::detect(root, &index, sources);
         }
     }
-    detect_flux(root)
+    detect_flux(root, sources)
 }
 
 /// Recognises FLUX.1 by itself, whatever lies beside it.
-pub(crate) fn detect_flux(root: &Path) -> Result<ModelLayout> {
+pub(crate) fn detect_flux(root: &Path, sources: &PartSources) -> Result<ModelLayout> {
     let index = root.join("model_index.json");
     let recognised = if root.is_file() {
-        recognise_files(root, root)?
+        recognise_files(root, root, sources)?
     } else if index.is_file() {
-        recognise_folders(root, &read_config(&index)?)?
+        recognise_folders(root, &read_config(&index)?, sources)?
     } else {
-        recognise_files(root, &find_transformer_file(root)?)?
+        recognise_files(root, &find_transformer_file(root)?, sources)?
     };
-    check_tokenizers(base_folder(root))?;
-    describe(root, recognised)
+    check_tokenizers(root, &recognised.flux)?;
+    describe(root, recognised, sources)
 }
 
 /// What was found, before names, shapes and sizes were compared.
@@ -60,7 +68,7 @@ struct Recognised {
 }
 
 /// Opens every component once: names, shapes and sizes agree with the configurations.
-fn describe(root: &Path, recognised: Recognised) -> Result<ModelLayout> {
+fn describe(root: &Path, recognised: Recognised, sources: &PartSources) -> Result<ModelLayout> {
     let Recognised {
         origins,
         flux,
@@ -83,6 +91,8 @@ fn describe(root: &Path, recognised: Recognised) -> Result<ModelLayout> {
         }
     }
     check_parts(root, &flux)?;
+    let named = Component::CORE.map(Component::as_str).into_iter();
+    let elsewhere = list_elsewhere(root, sources, named.zip(&origins));
     let [transformer, vae, first, second] = origins;
     let absent = || Origin::Absent;
     Ok(ModelLayout {
@@ -94,6 +104,7 @@ fn describe(root: &Path, recognised: Recognised) -> Result<ModelLayout> {
         weights,
         component_bytes,
         component_elements,
+        elsewhere,
         origins: [transformer, vae, first, second, absent(), absent()],
         text_folder: base_folder(root).to_owned(),
     })
@@ -125,7 +136,7 @@ fn variant_of(kind: FluxKind, has_guidance: bool) -> &'static str {
     }
 }
 
-fn recognise_folders(root: &Path, index: &ModelIndex) -> Result<Recognised> {
+fn recognise_folders(root: &Path, index: &ModelIndex, sources: &PartSources) -> Result<Recognised> {
     let Some(kind) = kind_of(&index.class) else {
         return Err(Error::unknown_layout(
             root,
@@ -148,7 +159,7 @@ fn recognise_folders(root: &Path, index: &ModelIndex) -> Result<Recognised> {
         }
     };
     let scheduler = root.join("scheduler").join("scheduler_config.json");
-    let flux = FluxParts {
+    let mut flux = FluxParts {
         kind,
         transformer: FluxConfig::read(&config_of(Component::Transformer)?)?,
         vae: VaeConfig::read(&config_of(Component::Vae)?)?,
@@ -157,8 +168,30 @@ fn recognise_folders(root: &Path, index: &ModelIndex) -> Result<Recognised> {
         scheduler: SchedulerConfig::read(&scheduler)?,
         redux: None,
     };
+    let mut origins =
+        Component::CORE.map(|component| Origin::Folder(root.join(component.as_str())));
+    let search = Search {
+        folder: root,
+        same: None,
+        sources,
+    };
+    if let Some((origin, vae)) =
+        search.find_chosen(&VAE, &|network| choose_vae(network, &flux.transformer))?
+    {
+        (origins[Component::Vae as usize], flux.vae) = (origin, vae);
+    }
+    if let Some((origin, clip)) =
+        search.find_chosen(&CLIP, &|network| choose_clip(network, &flux.transformer))?
+    {
+        (origins[Component::TextEncoder as usize], flux.clip) = (origin, clip);
+    }
+    if let Some((origin, t5)) =
+        search.find_chosen(&T5, &|network| choose_t5(network, &flux.transformer))?
+    {
+        (origins[Component::TextEncoder2 as usize], flux.t5) = (origin, t5);
+    }
     Ok(Recognised {
-        origins: Component::CORE.map(|component| Origin::Folder(root.join(component.as_str()))),
+        origins,
         variant: variant_of(kind, flux.transformer.has_guidance),
         flux,
     })
@@ -166,7 +199,9 @@ fn recognise_folders(root: &Path, index: &ModelIndex) -> Result<Recognised> {
 
 /// Whether a file may hold weights, by its name.
 pub(crate) fn has_weights_name(name: &str) -> bool {
-    name.ends_with(".safetensors") || name.ends_with(".gguf")
+    [".safetensors", ".sft", ".gguf"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
 }
 
 /// The one file of a folder that holds a transformer.
@@ -209,16 +244,6 @@ fn find_foreign_file(names: &[String]) -> Option<&String> {
     })
 }
 
-/// The networks of a file; none when it holds nothing that is known.
-pub(crate) fn find_networks(set: &WeightSet) -> Result<Vec<FilePart>> {
-    match identify_set(set) {
-        Ok(identity) => Ok(identity.parts),
-        // An adapter, or a network of another program.
-        Err(Error::Unsupported { .. } | Error::UnknownLayout { .. }) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
-}
-
 /// A file's FLUX.1 transformer.
 fn find_transformer(file: &Path) -> Result<Option<(WeightSet, FilePart, FluxConfig)>> {
     let set = WeightSet::open_file(file)?;
@@ -235,7 +260,7 @@ fn find_transformer(file: &Path) -> Result<Option<(WeightSet, FilePart, FluxConf
 }
 
 /// A transformer in a file of its own; the other parts are in the same file or beside it.
-fn recognise_files(root: &Path, file: &Path) -> Result<Recognised> {
+fn recognise_files(root: &Path, file: &Path, sources: &PartSources) -> Result<Recognised> {
     let folder = base_folder(root);
     let Some((set, part, mut transformer)) = find_transformer(file)? else {
         // Says what it is instead, if that is known.
@@ -253,47 +278,20 @@ fn recognise_files(root: &Path, file: &Path) -> Result<Recognised> {
             .check()
             .map_err(|reason| Error::damaged(&beside, reason))?;
     }
-    let (vae_origin, vae) = find_part(
+    let search = Search {
         folder,
-        &set,
-        names_of(Component::Vae),
-        VaeConfig::read,
-        |network| match network {
-            Network::KlVae(config) if 4 * config.latent_channels == transformer.out_width() => {
-                Some(config.clone())
-            }
-            _ => None,
-        },
-    )?;
-    let (clip_origin, clip) = find_part(
-        folder,
-        &set,
-        names_of(Component::TextEncoder),
-        ClipConfig::read,
-        |network| match network {
-            // FLUX.1 uses OpenAI's CLIP, whatever its width says about others.
-            Network::Clip { config, .. } if config.hidden == transformer.pooled_dim => {
-                Some(ClipConfig {
-                    activation: TextActivation::QuickGelu,
-                    ..config.clone()
-                })
-            }
-            _ => None,
-        },
-    )?;
-    let (t5_origin, t5) = find_part(
-        folder,
-        &set,
-        names_of(Component::TextEncoder2),
-        T5Config::read,
-        |network| match network {
-            Network::T5 {
-                config,
-                is_umt5: false,
-            } if config.hidden == transformer.joint_dim => Some(config.clone()),
-            _ => None,
-        },
-    )?;
+        same: Some(&set),
+        sources,
+    };
+    let (vae_origin, vae) = search.find(&VAE, VaeConfig::read, |network| {
+        choose_vae(network, &transformer)
+    })?;
+    let (clip_origin, clip) = search.find(&CLIP, ClipConfig::read, |network| {
+        choose_clip(network, &transformer)
+    })?;
+    let (t5_origin, t5) = search.find(&T5, T5Config::read, |network| {
+        choose_t5(network, &transformer)
+    })?;
     let scheduler = folder.join("scheduler").join("scheduler_config.json");
     let scheduler = if scheduler.is_file() {
         SchedulerConfig::read(&scheduler)?
@@ -335,8 +333,60 @@ fn recognise_files(root: &Path, file: &Path) -> Result<Recognised> {
     })
 }
 
-fn names_of(component: Component) -> (&'static str, &'static str) {
-    (component.as_str(), component.title())
+/// SD3's VAE has the same shapes.
+const VAE: Wanted = Wanted {
+    name: "vae",
+    title: "the VAE",
+    likely: &["ae", "flux"],
+    unlikely: &["sd3", "qwen"],
+};
+
+const CLIP: Wanted = Wanted {
+    name: "text_encoder",
+    title: "the CLIP text encoder",
+    likely: &["clip_l"],
+    unlikely: &["sd3", "hunyuan"],
+};
+
+const T5: Wanted = Wanted {
+    name: "text_encoder_2",
+    title: "the T5 text encoder",
+    likely: &["t5xxl", "t5-v1_1"],
+    unlikely: &["flan", "chroma", "pile"],
+};
+
+/// A VAE whose latents the network takes.
+pub(crate) fn choose_vae(network: &Network, transformer: &FluxConfig) -> Option<VaeConfig> {
+    match network {
+        Network::KlVae(config) if 4 * config.latent_channels == transformer.out_width() => {
+            Some(config.clone())
+        }
+        _ => None,
+    }
+}
+
+/// FLUX.1 uses OpenAI's CLIP, whatever its width says about others.
+pub(crate) fn choose_clip(network: &Network, transformer: &FluxConfig) -> Option<ClipConfig> {
+    match network {
+        Network::Clip { config, .. } if config.hidden == transformer.pooled_dim => {
+            Some(ClipConfig {
+                activation: TextActivation::QuickGelu,
+                ..config.clone()
+            })
+        }
+        _ => None,
+    }
+}
+
+/// A T5 of the width that the network reads.
+pub(crate) fn choose_t5(network: &Network, transformer: &FluxConfig) -> Option<T5Config> {
+    match network {
+        Network::T5 {
+            config,
+            is_umt5: false,
+        } if config.hidden == transformer.joint_dim => Some(config.clone()),
+        _ => None,
+    }
 }
 
 /// Whether a file's name has a word in it.
@@ -345,63 +395,20 @@ fn is_named(file: &Path, word: &str) -> bool {
     name.to_string_lossy().to_lowercase().contains(word)
 }
 
-/// Looks for a component in the same file, then in its usual folder, then in the files beside.
-/// `choose` tells the numbers of a network that is wanted.
-pub(crate) fn find_part<T>(
-    folder: &Path,
-    same: &WeightSet,
-    (name, title): (&str, &str),
-    read_config: impl Fn(&Path) -> Result<T>,
-    choose: impl Fn(&Network) -> Option<T>,
-) -> Result<(Origin, T)> {
-    let in_set = |set: &WeightSet| -> Result<Option<(Origin, T)>> {
-        let found = find_networks(set)?
-            .into_iter()
-            .find_map(|part| Some((choose(&part.network)?, part)));
-        Ok(found.map(|(config, part)| {
-            let file = set.path().to_owned();
-            (Origin::File { file, part }, config)
-        }))
-    };
-    if let Some(part) = in_set(same)? {
-        return Ok(part);
-    }
-    let own = folder.join(name);
-    let has_weights =
-        || list_files(&own).is_ok_and(|names| names.iter().any(|n| has_weights_name(n)));
-    if own.join("config.json").is_file() && has_weights() {
-        let config = read_config(&own.join("config.json"))?;
-        return Ok((Origin::Folder(own), config));
-    }
-    for file in list_files(folder)? {
-        if has_weights_name(&file)
-            && let Ok(set) = WeightSet::open_file(&folder.join(&file))
-            && let Some(part) = in_set(&set)?
-        {
-            return Ok(part);
-        }
-    }
-    Err(Error::missing(
-        folder,
-        format!("{title} (folder {name}/, or its .safetensors or .gguf file)"),
-    ))
-}
-
-fn check_tokenizers(folder: &Path) -> Result<()> {
-    for (tokenizer, choices) in [
-        (
-            Tokenizer::Clip,
-            [&["tokenizer.json"][..], &["vocab.json", "merges.txt"]],
-        ),
-        (Tokenizer::T5, [&["tokenizer.json"][..], &["spiece.model"]]),
+/// Whether text can be cut into tokens: a folder of the reference library has the files for it, and
+/// an encoder in a file has them beside it or was made for a tokenizer that comes with the program.
+fn check_tokenizers(root: &Path, flux: &FluxParts) -> Result<()> {
+    let folder = base_folder(root);
+    let is_published = root.join("model_index.json").is_file();
+    for (tokenizer, vocab) in [
+        (Tokenizer::Clip, flux.clip.vocab),
+        (Tokenizer::T5, flux.t5.vocab),
     ] {
         let own = folder.join(tokenizer.as_str());
-        let is_there = choices
-            .iter()
-            .any(|files| files.iter().all(|file| own.join(file).is_file()));
-        if !is_there {
-            let names = choices.map(|files| files.join(" and ")).join(", or ");
-            return Err(Error::missing(own, names));
+        let is_built_in = !is_published && tokenizer.fits_built_in(vocab);
+        if !is_built_in && !tokenizer.is_in(&own) {
+            let names = tokenizer.file_sets().map(|files| files.join(" and "));
+            return Err(Error::missing(own, names.join(", or ")));
         }
     }
     Ok(())

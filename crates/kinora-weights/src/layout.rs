@@ -1,6 +1,7 @@
 //! A recognised model: its configurations, and where the weights of each component lie.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -8,8 +9,11 @@ use std::{
 use kinora_core::{Family, WeightFile};
 
 use crate::{
-    ClipConfig, Error, FilePart, FluxConfig, NameLayout, ReduxConfig, Result, SchedulerConfig,
-    SdParts, SiglipConfig, T5Config, VaeConfig, WeightSet, maps,
+    ClipConfig, Error, FilePart, FluxConfig, NameLayout, Network, ReduxConfig, Result,
+    SchedulerConfig, SdParts, SiglipConfig, T5Config, VaeConfig, WeightSet,
+    detect::{choose_clip, choose_t5, choose_vae},
+    maps, sd,
+    search::short_name,
 };
 
 /// A part of a model that has weights.
@@ -89,6 +93,29 @@ impl Tokenizer {
         match self {
             Tokenizer::Clip => "tokenizer",
             Tokenizer::T5 => "tokenizer_2",
+        }
+    }
+
+    /// Files that make up such a tokenizer: one set of them is enough.
+    pub(crate) fn file_sets(self) -> [&'static [&'static str]; 2] {
+        match self {
+            Tokenizer::Clip => [&["tokenizer.json"], &["vocab.json", "merges.txt"]],
+            Tokenizer::T5 => [&["tokenizer.json"], &["spiece.model"]],
+        }
+    }
+
+    /// Whether its files lie in a folder.
+    pub(crate) fn is_in(self, folder: &Path) -> bool {
+        let has = |file: &&str| folder.join(file).is_file();
+        self.file_sets().iter().any(|files| files.iter().all(has))
+    }
+
+    /// Whether an encoder with a table of so many tokens was made for the tokenizer that comes with
+    /// the program. T5's tables are rounded up.
+    pub(crate) fn fits_built_in(self, vocab: usize) -> bool {
+        match self {
+            Tokenizer::Clip => vocab == 49_408,
+            Tokenizer::T5 => (32_100..=32_128).contains(&vocab),
         }
     }
 }
@@ -210,6 +237,8 @@ pub struct ModelLayout {
     pub component_bytes: [u64; 6],
     /// Numbers in the tensors of each component, in the same order.
     pub component_elements: [u64; 6],
+    /// Files of parts that lie outside of the model's folder or were chosen, by component.
+    pub elsewhere: BTreeMap<String, PathBuf>,
     pub(crate) origins: [Origin; 6],
     /// The folder in which the tokenizers lie: that of the base, where there is one.
     pub(crate) text_folder: PathBuf,
@@ -219,6 +248,21 @@ impl ModelLayout {
     /// Opens a component's weights under canonical names.
     pub fn open(&self, component: Component) -> Result<WeightSet> {
         open_origin(&self.origins[component as usize], component, &self.parts)
+    }
+
+    /// Whether a network may stand for one of its parts, by the name of the part's folder.
+    pub(crate) fn takes(&self, part: &str, network: &Network) -> bool {
+        match (&self.parts, part) {
+            (Parts::Flux(parts), "vae") => choose_vae(network, &parts.transformer).is_some(),
+            (Parts::Flux(parts), "text_encoder") => {
+                choose_clip(network, &parts.transformer).is_some()
+            }
+            (Parts::Flux(parts), "text_encoder_2") => {
+                choose_t5(network, &parts.transformer).is_some()
+            }
+            (Parts::Sd(parts), _) => sd::files::takes(parts, part, network),
+            _ => false,
+        }
     }
 
     /// The configurations of FLUX.1, if it is one.
@@ -247,9 +291,15 @@ impl ModelLayout {
         self.text_folder.join(tokenizer.as_str())
     }
 
+    /// Whether a tokenizer's files lie there. Where they do not, the text is cut by the tokenizer
+    /// that comes with the program.
+    pub fn has_tokenizer_files(&self, tokenizer: Tokenizer) -> bool {
+        tokenizer.is_in(&self.tokenizer_folder(tokenizer))
+    }
+
     /// Where a weight file of this model lies.
     pub fn weight_path(&self, file: &WeightFile) -> PathBuf {
-        base_folder(&self.root).join(&file.file)
+        path_of(&self.root, &self.elsewhere, file)
     }
 
     /// Bytes of a component's tensors.
@@ -317,6 +367,35 @@ pub(crate) fn open_origin(
     })
 }
 
+/// The tensor in which ComfyUI's text encoders carry their tokenizer, the bytes of `spiece.model`.
+const STORED_TOKENIZER: &str = "spiece_model";
+
+/// The published ones have 4.5 MB.
+const MAX_TOKENIZER_BYTES: usize = 64 << 20;
+
+/// Whether a text encoder's file carries its tokenizer.
+pub(crate) fn stores_tokenizer(text_encoder: &Origin) -> Result<bool> {
+    Ok(match text_encoder {
+        Origin::File { file, .. } => WeightSet::open_file(file)?.has(STORED_TOKENIZER),
+        Origin::Folder(_) | Origin::Absent => false,
+    })
+}
+
+/// The tokenizer that a text encoder's file carries, and that file.
+pub(crate) fn read_stored_tokenizer(text_encoder: &Origin) -> Result<Option<(PathBuf, Vec<u8>)>> {
+    let Origin::File { file, .. } = text_encoder else {
+        return Ok(None);
+    };
+    let set = WeightSet::open_file(file)?;
+    match set.shape(STORED_TOKENIZER) {
+        Some(shape) if shape.iter().product::<usize>() <= MAX_TOKENIZER_BYTES => {
+            Ok(Some((file.clone(), set.read(STORED_TOKENIZER)?)))
+        }
+        Some(_) => Err(Error::damaged(file, "the tokenizer in it is too large")),
+        None => Ok(None),
+    }
+}
+
 fn rename_clip(name: &str) -> Option<String> {
     let name = name.strip_prefix("text_model.").unwrap_or(name);
     (name != "embeddings.position_ids").then(|| name.to_owned())
@@ -330,6 +409,18 @@ fn refuse_holes(set: &WeightSet, config: &FluxConfig) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where a weight file of a model lies.
+pub(crate) fn path_of(
+    root: &Path,
+    elsewhere: &BTreeMap<String, PathBuf>,
+    file: &WeightFile,
+) -> PathBuf {
+    match elsewhere.get(&file.component) {
+        Some(path) => path.clone(),
+        None => base_folder(root).join(&file.file),
+    }
 }
 
 /// The files of a component as a plan lists them.
@@ -350,9 +441,13 @@ pub(crate) fn list_files_as(
     let base = base_folder(root);
     set.files()
         .map(|path| {
+            let file = match path.starts_with(base) {
+                true => path_from(base, path),
+                false => short_name(path),
+            };
             Ok(WeightFile {
                 component: component.to_owned(),
-                file: path_from(base, path),
+                file,
                 bytes: fs::metadata(path).map_err(Error::io(path))?.len(),
                 sha256: None,
             })

@@ -3,16 +3,21 @@
 //!
 //! Not here: LTX-2.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use kinora_core::WeightFile;
 use serde::Deserialize;
 
 use crate::{
-    Error, LtxConfig, LtxVaeConfig, Network, Result, T5Config, WeightSet,
-    detect::{find_networks, find_part, has_weights_name},
+    Error, LtxConfig, LtxVaeConfig, Network, Result, T5Config, Tokenizer, WeightSet,
+    detect::has_weights_name,
+    glance::find_networks,
     json::read_config,
-    layout::{Origin, base_folder, list_files_as},
+    layout::{Origin, base_folder, list_files_as, path_of},
+    search::{PartSources, Search, Wanted, list_elsewhere},
     shards::list_files,
 };
 
@@ -163,6 +168,8 @@ pub struct LtxLayout {
     pub weights: Vec<WeightFile>,
     /// Bytes of the tensors of each component, in the order of [`LtxComponent::ALL`].
     pub component_bytes: [u64; 3],
+    /// Files of parts that lie outside of the model's folder or were chosen, by component.
+    pub elsewhere: BTreeMap<String, PathBuf>,
     pub(crate) origins: [Origin; 3],
 }
 
@@ -214,9 +221,14 @@ pub(crate) fn holds_transformer(root: &Path, is_wanted: impl Fn(&LtxConfig) -> b
 /// Recognises a folder of the reference library, or a file (or a folder with one) that holds a
 /// transformer and a VAE, with the text encoder beside it.
 pub fn detect_ltx(root: &Path) -> Result<LtxLayout> {
+    detect_with(root, &PartSources::default())
+}
+
+/// The same, with parts from other places too.
+pub(crate) fn detect_with(root: &Path, sources: &PartSources) -> Result<LtxLayout> {
     let index = root.join("model_index.json");
     let (parts, origins) = if root.is_file() {
-        read_file(root)?
+        read_file(root, sources)?
     } else if index.is_file() {
         let index: ModelIndex = read_config(&index)?;
         if !CLASSES.contains(&index.class.as_str()) {
@@ -226,11 +238,28 @@ pub fn detect_ltx(root: &Path) -> Result<LtxLayout> {
             ));
         }
         let folder = |component: LtxComponent| Origin::Folder(root.join(component.as_str()));
-        (read_parts(root)?, LtxComponent::ALL.map(folder))
+        let (mut parts, mut origins) = (read_parts(root)?, LtxComponent::ALL.map(folder));
+        let search = Search {
+            folder: root,
+            same: None,
+            sources,
+        };
+        if let Some((origin, vae)) = search.find_chosen(&VAE, &choose_vae)? {
+            (origins[LtxComponent::Vae as usize], parts.vae) = (origin, vae);
+        }
+        if let Some((origin, text)) =
+            search.find_chosen(&TEXT, &|network| choose_text(network, &parts.transformer))?
+        {
+            (origins[LtxComponent::TextEncoder as usize], parts.text) = (origin, text);
+        }
+        check_parts(root, &parts)?;
+        (parts, origins)
     } else {
-        read_file(&find_file(root, |config| config.audio.is_none())?)?
+        read_file(&find_file(root, |config| config.audio.is_none())?, sources)?
     };
+    let named = LtxComponent::ALL.map(LtxComponent::as_str).into_iter();
     let mut layout = LtxLayout {
+        elsewhere: list_elsewhere(root, sources, named.zip(&origins)),
         root: root.to_owned(),
         variant: name_variant(&parts),
         parts,
@@ -248,12 +277,10 @@ pub fn detect_ltx(root: &Path) -> Result<LtxLayout> {
             }
         }
     }
-    let tokenizer = layout.tokenizer_folder();
-    if !["tokenizer.json", "spiece.model"]
-        .iter()
-        .any(|file| tokenizer.join(file).is_file())
-    {
-        return Err(Error::missing(tokenizer, "tokenizer.json, or spiece.model"));
+    let is_built_in = !index.is_file() && Tokenizer::T5.fits_built_in(layout.parts.text.vocab);
+    if !is_built_in && !layout.has_tokenizer_files() {
+        let folder = layout.tokenizer_folder();
+        return Err(Error::missing(folder, "tokenizer.json, or spiece.model"));
     }
     Ok(layout)
 }
@@ -293,11 +320,42 @@ fn list_holders(root: &Path, is_wanted: impl Fn(&LtxConfig) -> bool) -> Result<V
     Ok(found)
 }
 
+const VAE: Wanted = Wanted {
+    name: "vae",
+    title: "the VAE",
+    likely: &["ltx"],
+    unlikely: &[],
+};
+
+const TEXT: Wanted = Wanted {
+    name: "text_encoder",
+    title: "the T5 text encoder",
+    likely: &["t5xxl", "t5-v1_1"],
+    unlikely: &["flan", "chroma", "pile"],
+};
+
+fn choose_vae(network: &Network) -> Option<LtxVaeConfig> {
+    match network {
+        Network::LtxVae(release) => Some(LtxVaeConfig::published(*release)),
+        _ => None,
+    }
+}
+
+/// A T5 of the width that the network reads.
+fn choose_text(network: &Network, transformer: &LtxConfig) -> Option<T5Config> {
+    match network {
+        Network::T5 {
+            config,
+            is_umt5: false,
+        } if Some(config.hidden) == transformer.caption_channels => Some(config.clone()),
+        _ => None,
+    }
+}
+
 /// A file with transformer and VAE; the text encoder is in it or beside it.
-fn read_file(file: &Path) -> Result<(LtxParts, [Origin; 3])> {
+fn read_file(file: &Path, sources: &PartSources) -> Result<(LtxParts, [Origin; 3])> {
     let folder = base_folder(file);
     let set = WeightSet::open_file(file)?;
-    let names = |component: LtxComponent| (component.as_str(), component.title());
     let transformer = find_networks(&set)?
         .into_iter()
         .find_map(|part| match &part.network {
@@ -313,29 +371,15 @@ fn read_file(file: &Path) -> Result<(LtxParts, [Origin; 3])> {
             "its tensors have none of the names that LTX-Video uses",
         ));
     };
-    let (vae_origin, vae) = find_part(
+    let search = Search {
         folder,
-        &set,
-        names(LtxComponent::Vae),
-        LtxVaeConfig::read,
-        |network| match network {
-            Network::LtxVae(release) => Some(LtxVaeConfig::published(*release)),
-            _ => None,
-        },
-    )?;
-    let (text_origin, text) = find_part(
-        folder,
-        &set,
-        names(LtxComponent::TextEncoder),
-        T5Config::read,
-        |network| match network {
-            Network::T5 {
-                config,
-                is_umt5: false,
-            } if Some(config.hidden) == transformer.caption_channels => Some(config.clone()),
-            _ => None,
-        },
-    )?;
+        same: Some(&set),
+        sources,
+    };
+    let (vae_origin, vae) = search.find(&VAE, LtxVaeConfig::read, choose_vae)?;
+    let (text_origin, text) = search.find(&TEXT, T5Config::read, |network| {
+        choose_text(network, &transformer)
+    })?;
     let parts = LtxParts {
         transformer,
         vae,
@@ -442,9 +486,30 @@ impl LtxLayout {
         })
     }
 
+    /// Whether a network may stand for one of its parts, by the name of the part's folder.
+    pub(crate) fn takes(&self, part: &str, network: &Network) -> bool {
+        match part {
+            "vae" => choose_vae(network)
+                .is_some_and(|vae| vae.latent_channels == self.parts.vae.latent_channels),
+            "text_encoder" => choose_text(network, &self.parts.transformer).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Where a weight file of this model lies.
+    pub fn weight_path(&self, file: &WeightFile) -> PathBuf {
+        path_of(&self.root, &self.elsewhere, file)
+    }
+
     /// The folder of the tokenizer's files.
     pub fn tokenizer_folder(&self) -> PathBuf {
         base_folder(&self.root).join("tokenizer")
+    }
+
+    /// Whether the tokenizer's files lie there. Where they do not, the text is cut by T5's tokenizer
+    /// that comes with the program.
+    pub fn has_tokenizer_files(&self) -> bool {
+        Tokenizer::T5.is_in(&self.tokenizer_folder())
     }
 
     /// The scheduler's configuration, where there is one; else the schedule is

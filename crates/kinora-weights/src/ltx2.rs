@@ -3,7 +3,10 @@
 //!
 //! Not here: LTX-Video.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use kinora_core::WeightFile;
 use serde::Deserialize;
@@ -11,12 +14,15 @@ use serde::Deserialize;
 use crate::{
     Error, GemmaConfig, Ltx2AudioVaeConfig, Ltx2ConnectorsConfig, Ltx2VocoderConfig,
     LtxAudioConfig, LtxConfig, LtxVaeConfig, Network, Result, WeightSet,
-    detect::{find_networks, find_part},
+    glance::find_networks,
     json::read_config,
-    layout::{Origin, base_folder, list_files_as},
+    layout::{
+        Origin, base_folder, list_files_as, path_of, read_stored_tokenizer, stores_tokenizer,
+    },
     ltx::{
         LtxEstimate, decode_bytes, find_file, holds_transformer, open, scheduler_path, tokens_of,
     },
+    search::{PartSources, Search, Wanted, list_elsewhere},
 };
 
 /// A part of an LTX-2 model that has weights.
@@ -170,6 +176,8 @@ pub struct Ltx2Layout {
     pub weights: Vec<WeightFile>,
     /// Bytes of the tensors of each component, in the order of [`Ltx2Component::ALL`].
     pub component_bytes: [u64; 6],
+    /// Files of parts that lie outside of the model's folder or were chosen, by component.
+    pub elsewhere: BTreeMap<String, PathBuf>,
     pub(crate) origins: [Origin; 6],
 }
 
@@ -196,9 +204,14 @@ pub fn is_ltx2(root: &Path) -> bool {
 /// Recognises a folder of the reference library, or a file (or a folder with one) that holds
 /// everything but the text encoder, which is beside it.
 pub fn detect_ltx2(root: &Path) -> Result<Ltx2Layout> {
+    detect_with(root, &PartSources::default())
+}
+
+/// The same, with parts from other places too.
+pub(crate) fn detect_with(root: &Path, sources: &PartSources) -> Result<Ltx2Layout> {
     let index = root.join("model_index.json");
     let (parts, origins) = if root.is_file() {
-        read_file(root)?
+        read_file(root, sources)?
     } else if index.is_file() {
         let index: ModelIndex = read_config(&index)?;
         if !CLASSES.contains(&index.class.as_str()) {
@@ -208,12 +221,33 @@ pub fn detect_ltx2(root: &Path) -> Result<Ltx2Layout> {
             ));
         }
         let folder = |component: Ltx2Component| Origin::Folder(root.join(component.as_str()));
-        (read_parts(root)?, Ltx2Component::ALL.map(folder))
+        let (mut parts, mut origins) = (read_parts(root)?, Ltx2Component::ALL.map(folder));
+        let search = Search {
+            folder: root,
+            same: None,
+            sources,
+        };
+        let is_23 = parts.is_23();
+        if let Some((origin, vae)) =
+            search.find_chosen(&VAE, &|network| choose_vae(network, is_23))?
+        {
+            (origins[Ltx2Component::Vae as usize], parts.vae) = (origin, vae);
+        }
+        let width = parts.connectors.caption_channels;
+        if let Some((origin, text)) =
+            search.find_chosen(&TEXT, &|network| choose_text(network, width))?
+        {
+            (origins[Ltx2Component::TextEncoder as usize], parts.text) = (origin, text);
+        }
+        check_parts(root, &parts)?;
+        (parts, origins)
     } else {
-        read_file(&find_file(root, |config| config.audio.is_some())?)?
+        read_file(&find_file(root, |config| config.audio.is_some())?, sources)?
     };
+    let named = Ltx2Component::ALL.map(Ltx2Component::as_str).into_iter();
     let variant = if parts.is_23() { "2.3" } else { "2.0" };
     let mut layout = Ltx2Layout {
+        elsewhere: list_elsewhere(root, sources, named.zip(&origins)),
         root: root.to_owned(),
         variant: variant.to_owned(),
         parts,
@@ -231,18 +265,53 @@ pub fn detect_ltx2(root: &Path) -> Result<Ltx2Layout> {
             }
         }
     }
-    let tokenizer = layout.tokenizer_folder();
-    if !tokenizer.join("tokenizer.json").is_file() {
-        return Err(Error::missing(tokenizer, "tokenizer.json"));
+    let text = &layout.origins[Ltx2Component::TextEncoder as usize];
+    if !layout.has_tokenizer_files() && !stores_tokenizer(text)? {
+        return Err(Error::missing(
+            layout.tokenizer_folder(),
+            "tokenizer.json (gemma files for ComfyUI have it inside)",
+        ));
     }
     Ok(layout)
 }
 
+const VAE: Wanted = Wanted {
+    name: "vae",
+    title: "the VAE",
+    likely: &["ltx-2", "ltx2", "ltx"],
+    unlikely: &["audio"],
+};
+
+const TEXT: Wanted = Wanted {
+    name: "text_encoder",
+    title: "the Gemma 3 text encoder",
+    likely: &["gemma"],
+    unlikely: &[],
+};
+
+/// 2.3 has nothing around its frames.
+fn choose_vae(network: &Network, is_23: bool) -> Option<LtxVaeConfig> {
+    match network {
+        Network::LtxVae(release) => Some(LtxVaeConfig {
+            is_decoder_mirrored: !is_23,
+            ..LtxVaeConfig::published(*release)
+        }),
+        _ => None,
+    }
+}
+
+fn choose_text(network: &Network, width: usize) -> Option<GemmaConfig> {
+    match network {
+        Network::Gemma(config) if config.hidden == width => Some(config.clone()),
+        _ => None,
+    }
+}
+
 /// A file with everything but the text encoder; what it lacks is beside it.
-fn read_file(file: &Path) -> Result<(Ltx2Parts, [Origin; 6])> {
+fn read_file(file: &Path, sources: &PartSources) -> Result<(Ltx2Parts, [Origin; 6])> {
     let folder = base_folder(file);
     let set = WeightSet::open_file(file)?;
-    let names = |component: Ltx2Component| (component.as_str(), component.title());
+    let plain = |component: Ltx2Component| Wanted::plain((component.as_str(), component.title()));
     let transformer = find_networks(&set)?
         .into_iter()
         .find_map(|part| match &part.network {
@@ -256,24 +325,16 @@ fn read_file(file: &Path) -> Result<(Ltx2Parts, [Origin; 6])> {
         ));
     };
     let is_23 = audio.is_modulated;
-    let (vae_origin, vae) = find_part(
+    let search = Search {
         folder,
-        &set,
-        names(Ltx2Component::Vae),
-        LtxVaeConfig::read,
-        |network| match network {
-            // 2.3 has nothing around its frames.
-            Network::LtxVae(release) => Some(LtxVaeConfig {
-                is_decoder_mirrored: !is_23,
-                ..LtxVaeConfig::published(*release)
-            }),
-            _ => None,
-        },
-    )?;
-    let (connectors_origin, connectors) = find_part(
-        folder,
-        &set,
-        names(Ltx2Component::Connectors),
+        same: Some(&set),
+        sources,
+    };
+    let (vae_origin, vae) = search.find(&VAE, LtxVaeConfig::read, |network| {
+        choose_vae(network, is_23)
+    })?;
+    let (connectors_origin, connectors) = search.find(
+        &plain(Ltx2Component::Connectors),
         Ltx2ConnectorsConfig::read,
         |network| match network {
             Network::LtxConnectors { is_per_modality } => {
@@ -282,20 +343,16 @@ fn read_file(file: &Path) -> Result<(Ltx2Parts, [Origin; 6])> {
             _ => None,
         },
     )?;
-    let (audio_vae_origin, audio_vae) = find_part(
-        folder,
-        &set,
-        names(Ltx2Component::AudioVae),
+    let (audio_vae_origin, audio_vae) = search.find(
+        &plain(Ltx2Component::AudioVae),
         Ltx2AudioVaeConfig::read,
         |network| match network {
             Network::LtxAudioVae => Some(Ltx2AudioVaeConfig::default()),
             _ => None,
         },
     )?;
-    let (vocoder_origin, vocoder) = find_part(
-        folder,
-        &set,
-        names(Ltx2Component::Vocoder),
+    let (vocoder_origin, vocoder) = search.find(
+        &plain(Ltx2Component::Vocoder),
         Ltx2VocoderConfig::read,
         |network| match network {
             Network::LtxVocoder { has_second_stage } => {
@@ -304,18 +361,9 @@ fn read_file(file: &Path) -> Result<(Ltx2Parts, [Origin; 6])> {
             _ => None,
         },
     )?;
-    let (text_origin, text) = find_part(
-        folder,
-        &set,
-        names(Ltx2Component::TextEncoder),
-        GemmaConfig::read,
-        |network| match network {
-            Network::Gemma(config) if config.hidden == connectors.caption_channels => {
-                Some(config.clone())
-            }
-            _ => None,
-        },
-    )?;
+    let (text_origin, text) = search.find(&TEXT, GemmaConfig::read, |network| {
+        choose_text(network, connectors.caption_channels)
+    })?;
     let parts = Ltx2Parts {
         transformer,
         audio,
@@ -454,9 +502,39 @@ impl Ltx2Layout {
         })
     }
 
+    /// Whether a network may stand for one of its parts, by the name of the part's folder.
+    pub(crate) fn takes(&self, part: &str, network: &Network) -> bool {
+        match part {
+            "vae" => choose_vae(network, self.parts.is_23())
+                .is_some_and(|vae| vae.latent_channels == self.parts.vae.latent_channels),
+            "text_encoder" => {
+                choose_text(network, self.parts.connectors.caption_channels).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Where a weight file of this model lies.
+    pub fn weight_path(&self, file: &WeightFile) -> PathBuf {
+        path_of(&self.root, &self.elsewhere, file)
+    }
+
     /// The folder of the tokenizer's files.
     pub fn tokenizer_folder(&self) -> PathBuf {
         base_folder(&self.root).join("tokenizer")
+    }
+
+    fn has_tokenizer_files(&self) -> bool {
+        self.tokenizer_folder().join("tokenizer.json").is_file()
+    }
+
+    /// The bytes of `tokenizer.model` that the text encoder's file carries, and that file. None where
+    /// the tokenizer has a file of its own, which counts more.
+    pub fn read_stored_tokenizer(&self) -> Result<Option<(PathBuf, Vec<u8>)>> {
+        if self.has_tokenizer_files() {
+            return Ok(None);
+        }
+        read_stored_tokenizer(&self.origins[Ltx2Component::TextEncoder as usize])
     }
 
     /// The scheduler's configuration, where there is one; else the schedule is

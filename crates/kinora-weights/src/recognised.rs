@@ -1,18 +1,24 @@
 //! A recognised model of any family, for those who need no more of it than its files, its sizes and
 //! its memory. Whoever computes with it matches on the family.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use kinora_core::{Family, WeightFile};
 
 use crate::{
-    ModelLayout, Result, detect,
-    layout::base_folder,
+    Error, ModelLayout, Network, Parts, Result,
+    detect::detect_with,
+    glance::glance,
+    layout::path_of,
     lora::LoraTargets,
-    ltx::{LtxLayout, detect_ltx, is_ltx},
-    ltx2::{Ltx2Layout, detect_ltx2, is_ltx2},
+    ltx::{self, LtxLayout, is_ltx},
+    ltx2::{self, Ltx2Layout, is_ltx2},
     memory::{self, Estimate},
-    wan::{WanLayout, detect_wan, is_wan},
+    search::PartSources,
+    wan::{self, WanLayout, is_wan},
 };
 
 /// A recognised model. Headers and configurations were read and agree; no tensor was.
@@ -30,16 +36,34 @@ pub enum Recognised {
 
 /// Recognises a model of any family, in a folder or a file.
 pub fn recognise(root: &Path) -> Result<Recognised> {
-    if is_wan(root) {
-        return Ok(Recognised::Wan(Box::new(detect_wan(root)?)));
+    recognise_with(root, &PartSources::default())
+}
+
+/// The same, with parts from other places too.
+///
+/// # Errors
+/// As [`recognise`]; and a part was chosen that the model does not have, or that its file is not.
+pub fn recognise_with(root: &Path, sources: &PartSources) -> Result<Recognised> {
+    let found = if is_wan(root) {
+        Recognised::Wan(Box::new(wan::detect_with(root, sources)?))
+    } else if is_ltx(root) {
+        Recognised::Ltx(Box::new(ltx::detect_with(root, sources)?))
+    } else if is_ltx2(root) {
+        Recognised::Ltx2(Box::new(ltx2::detect_with(root, sources)?))
+    } else {
+        Recognised::Pictures(Box::new(detect_with(root, sources)?))
+    };
+    let is_used = |name: &&String| found.elsewhere().contains_key(*name);
+    match sources.chosen.keys().find(|name| !is_used(name)) {
+        Some(name) => Err(Error::unsupported(
+            root,
+            format!(
+                "it has no part {name:?} that can be replaced; it has {}",
+                found.replaceable().join(", ")
+            ),
+        )),
+        None => Ok(found),
     }
-    if is_ltx(root) {
-        return Ok(Recognised::Ltx(Box::new(detect_ltx(root)?)));
-    }
-    if is_ltx2(root) {
-        return Ok(Recognised::Ltx2(Box::new(detect_ltx2(root)?)));
-    }
-    Ok(Recognised::Pictures(Box::new(detect(root)?)))
 }
 
 /// What a run is asked for, as far as it takes memory.
@@ -106,7 +130,53 @@ impl Recognised {
 
     /// Where a weight file of this model lies.
     pub fn weight_path(&self, file: &WeightFile) -> PathBuf {
-        base_folder(self.root()).join(&file.file)
+        path_of(self.root(), self.elsewhere(), file)
+    }
+
+    /// Files of parts that lie outside of the model's folder or were chosen, by component. With them
+    /// as [`PartSources::chosen`] the same files are found again.
+    pub fn elsewhere(&self) -> &BTreeMap<String, PathBuf> {
+        match self {
+            Self::Pictures(layout) => &layout.elsewhere,
+            Self::Wan(layout) => &layout.elsewhere,
+            Self::Ltx(layout) => &layout.elsewhere,
+            Self::Ltx2(layout) => &layout.elsewhere,
+        }
+    }
+
+    /// The parts for which another file can be chosen, by the names of their folders.
+    pub fn replaceable(&self) -> Vec<&'static str> {
+        match self {
+            Self::Pictures(layout) => match &layout.parts {
+                Parts::Flux(_) => vec!["vae", "text_encoder", "text_encoder_2"],
+                Parts::Sd(parts) => [
+                    (true, "vae"),
+                    (parts.clip.is_some(), "text_encoder"),
+                    (parts.clip_2.is_some(), "text_encoder_2"),
+                ]
+                .into_iter()
+                .filter_map(|(is_there, name)| is_there.then_some(name))
+                .collect(),
+            },
+            Self::Wan(layout) => layout.replaceable(),
+            Self::Ltx(_) | Self::Ltx2(_) => vec!["vae", "text_encoder"],
+        }
+    }
+
+    /// Which of some files may be chosen for a part.
+    pub fn choices<'a>(&self, part: &str, files: &'a [PathBuf]) -> Vec<&'a PathBuf> {
+        let fits = |network: &Network| match self {
+            Self::Pictures(layout) => layout.takes(part, network),
+            Self::Wan(layout) => layout.takes(part, network),
+            Self::Ltx(layout) => layout.takes(part, network),
+            Self::Ltx2(layout) => layout.takes(part, network),
+        };
+        (files.iter())
+            .filter(|file| {
+                let networks = glance(file);
+                networks.networks().iter().any(|found| fits(&found.network))
+            })
+            .collect()
     }
 
     /// Bytes of all tensors.

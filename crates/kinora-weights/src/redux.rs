@@ -8,13 +8,15 @@ use std::{
 };
 
 use crate::{
-    Component, Error, FluxKind, ModelLayout, Network, Parts, ReduxConfig, ReduxParts, Result,
-    SiglipConfig, WeightSet,
-    detect::{detect_flux, find_networks, find_part, find_transformer_file, has_weights_name},
+    Component, Error, FilePart, FluxKind, ModelLayout, Network, Parts, ReduxConfig, ReduxParts,
+    Result, SiglipConfig, WeightSet,
+    detect::{detect_flux, find_transformer_file, has_weights_name},
+    glance::{find_networks, glance},
     json::{read_config, read_file_bounded},
     layout::{Origin, base_folder, list_weight_files, open_origin, path_from},
     maps,
     sd::ModelIndex,
+    search::{PartSources, Search, Wanted, list_elsewhere},
     shards::list_files,
 };
 
@@ -43,7 +45,7 @@ pub(crate) enum Adapter {
 /// the projection is Redux if its name says so; else the projection is only kept there.
 pub(crate) fn find(root: &Path) -> Result<Option<Adapter>> {
     if root.is_file() {
-        return Ok(holds_projection(root)?.then(|| Adapter::File(root.to_owned())));
+        return Ok(holds_projection(root).then(|| Adapter::File(root.to_owned())));
     }
     let index = root.join("model_index.json");
     if index.is_file() {
@@ -52,8 +54,7 @@ pub(crate) fn find(root: &Path) -> Result<Option<Adapter>> {
     }
     let mut file = None;
     for name in list_files(root)?.iter().filter(|n| has_weights_name(n)) {
-        // What cannot be read is told by whoever needs it.
-        if holds_projection(&root.join(name)).unwrap_or(false) {
+        if holds_projection(&root.join(name)) {
             file = Some(root.join(name));
             break;
         }
@@ -67,27 +68,20 @@ pub(crate) fn find(root: &Path) -> Result<Option<Adapter>> {
         .map(Adapter::File))
 }
 
-fn holds_projection(file: &Path) -> Result<bool> {
-    // Asked of every file: a look at the names before the networks are told apart.
-    let set = WeightSet::open_file(file)?;
-    let is_mark = |(name, _): (&str, _)| name.ends_with("redux_up.weight");
-    if !set.tensors().any(is_mark) {
-        return Ok(false);
-    }
-    let parts = find_networks(&set)?;
-    Ok(parts
-        .iter()
-        .any(|part| matches!(part.network, Network::FluxRedux(_))))
+/// What cannot be read is told by whoever needs it.
+fn holds_projection(file: &Path) -> bool {
+    let is_redux = |part: &FilePart| matches!(part.network, Network::FluxRedux(_));
+    glance(file).networks().iter().any(is_redux)
 }
 
 /// Recognises Redux together with its base.
-pub(crate) fn detect(root: &Path, adapter: &Adapter) -> Result<ModelLayout> {
+pub(crate) fn detect(root: &Path, adapter: &Adapter, sources: &PartSources) -> Result<ModelLayout> {
     let folder = base_folder(root);
     let (vision_origin, vision, embedder_origin, embedder) = match adapter {
         Adapter::Folder => read_folders(root)?,
-        Adapter::File(file) => read_files(folder, file)?,
+        Adapter::File(file) => read_files(folder, file, sources)?,
     };
-    let mut layout = detect_base(root, folder)?;
+    let mut layout = detect_base(root, folder, sources)?;
     let (base, Parts::Flux(parts)) = (layout.root.clone(), &mut layout.parts) else {
         return Err(Error::unsupported(
             &layout.root,
@@ -115,14 +109,25 @@ pub(crate) fn detect(root: &Path, adapter: &Adapter) -> Result<ModelLayout> {
     }
     (parts.kind, parts.redux) = (FluxKind::Redux, Some(ReduxParts { vision, embedder }));
     layout.variant = "redux".to_owned();
-    for file in &mut layout.weights {
+    let ModelLayout {
+        weights, elsewhere, ..
+    } = &mut layout;
+    for file in weights {
+        if elsewhere.contains_key(&file.component) {
+            continue;
+        }
         file.file = path_from(folder, &base_folder(&base).join(&file.file));
     }
     layout.root = root.to_owned();
-    for (component, origin) in [
+    let own = [
         (Component::ImageEncoder, vision_origin),
         (Component::ImageEmbedder, embedder_origin),
-    ] {
+    ];
+    let named = (own.iter()).map(|(component, origin)| (component.as_str(), origin));
+    layout
+        .elsewhere
+        .extend(list_elsewhere(root, sources, named));
+    for (component, origin) in own {
         let set = open_origin(&origin, component, &layout.parts)?;
         check(component, &set, &layout)?;
         let slot = component as usize;
@@ -160,7 +165,7 @@ fn read_folders(root: &Path) -> Result<Found> {
     ))
 }
 
-fn read_files(folder: &Path, file: &Path) -> Result<Found> {
+fn read_files(folder: &Path, file: &Path, sources: &PartSources) -> Result<Found> {
     let set = WeightSet::open_file(file)?;
     let projection = find_networks(&set)?
         .into_iter()
@@ -172,10 +177,13 @@ fn read_files(folder: &Path, file: &Path) -> Result<Found> {
         return Err(Error::unknown_layout(file, "it holds no FLUX.1 Redux"));
     };
     let encoder = Component::ImageEncoder;
-    let (vision_origin, vision) = find_part(
+    let search = Search {
         folder,
-        &set,
-        (encoder.as_str(), encoder.title()),
+        same: Some(&set),
+        sources,
+    };
+    let (vision_origin, vision) = search.find(
+        &Wanted::plain((encoder.as_str(), encoder.title())),
         SiglipConfig::read,
         |network| match network {
             Network::Siglip(config) if config.hidden == embedder.image_dim => Some(config.clone()),
@@ -191,18 +199,18 @@ fn read_files(folder: &Path, file: &Path) -> Result<Found> {
 
 /// The model that Redux works with: in the same folder, in a folder below it or beside it that is
 /// called like the published one, or in the download cache.
-fn detect_base(root: &Path, folder: &Path) -> Result<ModelLayout> {
+fn detect_base(root: &Path, folder: &Path, sources: &PartSources) -> Result<ModelLayout> {
     if !folder.join("model_index.json").is_file() && find_transformer_file(folder).is_ok() {
-        return detect_flux(folder);
+        return detect_flux(folder, sources);
     }
     let beside = folder.parent();
     for place in [Some(folder), beside].into_iter().flatten() {
         if let Some(base) = find_folder(place) {
-            return detect_flux(&base);
+            return detect_flux(&base, sources);
         }
     }
     match find_in_hub(folder) {
-        Some(base) => detect_flux(&base),
+        Some(base) => detect_flux(&base, sources),
         None => Err(Error::missing(
             beside.unwrap_or(root),
             "FLUX.1 dev, which Redux works with (folder FLUX.1-dev beside that of Redux)",
@@ -221,13 +229,13 @@ fn find_folder(place: &Path) -> Option<PathBuf> {
         .take(MAX_ENTRIES)
         .filter_map(|entry| Some(entry.ok()?.file_name()))
         .collect();
-    let called = |base: &&str| {
+    let called = |base: &str| {
         let mut named = names.iter().filter(|name| name.eq_ignore_ascii_case(base));
         named
             .find(|name| place.join(name).is_dir())
             .map(|name| place.join(name))
     };
-    BASES.iter().find_map(|base| called(&base))
+    BASES.iter().find_map(|base| called(base))
 }
 
 /// The current revision of the base in the cache that this folder is a revision in.

@@ -15,6 +15,7 @@ use crate::{
     json::{read_config, read_file_bounded, without_infinities},
     layout::{Origin, base_folder, list_files_as, open_origin},
     maps,
+    search::{PartSources, list_elsewhere},
 };
 
 /// Far above any scheduler's configuration.
@@ -100,8 +101,12 @@ struct Found {
 }
 
 /// Recognises a folder whose `model_index.json` is one of Stable Diffusion's.
-pub(crate) fn detect(root: &Path, index: &ModelIndex) -> Result<ModelLayout> {
-    let parts = read_parts(root, index)?;
+pub(crate) fn detect(
+    root: &Path,
+    index: &ModelIndex,
+    sources: &PartSources,
+) -> Result<ModelLayout> {
+    let mut parts = read_parts(root, index)?;
     for (name, is_needed) in [
         ("tokenizer", parts.clip.is_some()),
         ("tokenizer_2", parts.clip_2.is_some()),
@@ -110,7 +115,7 @@ pub(crate) fn detect(root: &Path, index: &ModelIndex) -> Result<ModelLayout> {
             check_tokenizer(&root.join(name))?;
         }
     }
-    let origins = Component::ALL.map(|component| {
+    let mut origins = Component::ALL.map(|component| {
         let is_there = match component {
             Component::Transformer | Component::Vae => true,
             Component::TextEncoder => parts.clip.is_some(),
@@ -122,6 +127,7 @@ pub(crate) fn detect(root: &Path, index: &ModelIndex) -> Result<ModelLayout> {
             false => Origin::Absent,
         }
     });
+    files::replace_chosen(root, &mut parts, &mut origins, sources)?;
     let family = match (parts.unet.added_dim, parts.unet.has_linear_projection) {
         (Some(_), _) => Family::Sdxl,
         (None, true) => Family::Sd2,
@@ -132,17 +138,17 @@ pub(crate) fn detect(root: &Path, index: &ModelIndex) -> Result<ModelLayout> {
         origins,
         family,
     };
-    describe(root, found)
+    describe(root, found, sources)
 }
 
 /// Recognises a file with a UNet, the other parts in it or beside it. Its text is cut by CLIP's own
 /// tokenizer unless there is one beside it.
-pub(crate) fn detect_file(root: &Path, file: &Path) -> Result<ModelLayout> {
-    describe(root, files::read(file)?)
+pub(crate) fn detect_file(root: &Path, file: &Path, sources: &PartSources) -> Result<ModelLayout> {
+    describe(root, files::read(file, sources)?, sources)
 }
 
 /// Opens every component once: names, shapes and sizes agree with the configurations.
-fn describe(root: &Path, found: Found) -> Result<ModelLayout> {
+fn describe(root: &Path, found: Found, sources: &PartSources) -> Result<ModelLayout> {
     let Found {
         parts,
         origins,
@@ -151,6 +157,8 @@ fn describe(root: &Path, found: Found) -> Result<ModelLayout> {
     check_parts(root, &parts)?;
     let variant = name_variant(root, family, &parts)?;
     let parts = Parts::Sd(Box::new(parts));
+    let named = Component::ALL.map(folder_name).into_iter();
+    let elsewhere = list_elsewhere(root, sources, named.zip(&origins));
     let mut layout = ModelLayout {
         root: root.to_owned(),
         family,
@@ -160,6 +168,7 @@ fn describe(root: &Path, found: Found) -> Result<ModelLayout> {
         weights: Vec::new(),
         component_bytes: [0; 6],
         component_elements: [0; 6],
+        elsewhere,
         origins,
         text_folder: base_folder(root).to_owned(),
     };

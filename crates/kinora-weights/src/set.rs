@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     Container, Dtype, Error, GgufHeader, Header, Result, TensorView,
+    glance::{Stamp, keep_header, known_header},
     scaling::read_scalings,
     shards,
     sniff::sniff_open,
@@ -26,6 +27,8 @@ pub struct WeightSet {
     /// Free texts of the first file's header.
     metadata: BTreeMap<String, String>,
     container: Container,
+    /// The state of the file, where the set is all of one file.
+    stamp: Option<Stamp>,
 }
 
 impl WeightSet {
@@ -56,11 +59,29 @@ impl WeightSet {
         }
     }
 
-    /// Opens one file, safetensors or GGUF by its content.
+    /// Opens one file, safetensors or GGUF by its content. Its header is parsed once for each state
+    /// of the file, as long as not too many others are opened meanwhile.
     pub fn open_file(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io(path))?;
+        if let Some(mut set) = known_header(path, &file) {
+            set.files.push((path.to_owned(), Arc::new(file)));
+            return Ok(set);
+        }
         let mut set = Self::new(path);
         set.add_file(path, |_| true)?;
+        let metadata = set.files[0].1.metadata().map_err(Error::io(path))?;
+        set.stamp = Some(Stamp::of(&metadata));
+        let header = Self {
+            files: Vec::new(),
+            ..set.clone()
+        };
+        keep_header(path, &set.files[0].1, header);
         Ok(set)
+    }
+
+    /// The state of the file, where the set is all of one file.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        self.stamp
     }
 
     fn new(path: &Path) -> Self {
@@ -70,6 +91,7 @@ impl WeightSet {
             tensors: BTreeMap::new(),
             metadata: BTreeMap::new(),
             container: Container::Safetensors,
+            stamp: None,
         }
     }
 
@@ -266,6 +288,7 @@ impl WeightSet {
             files: self.files.clone(),
             metadata: self.metadata.clone(),
             container: self.container,
+            stamp: None,
             tensors,
         })
     }
@@ -284,6 +307,7 @@ impl WeightSet {
 
     /// Canonical names by a function from stored names; None leaves a tensor out.
     pub(crate) fn renamed_by(mut self, rename: impl Fn(&str) -> Option<String>) -> Self {
+        self.stamp = None;
         self.tensors = std::mem::take(&mut self.tensors)
             .into_iter()
             .filter_map(|(name, view)| Some((rename(&name)?, view)))

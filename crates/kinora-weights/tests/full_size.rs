@@ -6,10 +6,8 @@ mod common;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use common::{
-    FULL, Shapes, bfl_transformer_shapes, ldm_vae_shapes, write_sparse, write_tokenizers,
-};
-use kinora_weights::{ClipConfig, Component, FluxConfig, T5Config, detect};
+use common::{FULL, Shapes, bfl_transformer_shapes, ldm_vae_shapes, write_sparse};
+use kinora_weights::{ClipConfig, Component, FluxConfig, T5Config, Tokenizer, detect};
 
 type Table = BTreeMap<String, Vec<usize>>;
 
@@ -43,10 +41,13 @@ fn published_files_have_the_references_names_and_shapes() {
             &root.join("t5xxl_fp16.safetensors"),
             renamed(&reference["t5_xxl"], ""),
         );
-        write_tokenizers(root);
 
+        // Published text encoders need no tokenizer beside them: it comes with the program.
         let layout = detect(root).unwrap();
         assert_eq!(layout.variant, variant);
+        for tokenizer in [Tokenizer::Clip, Tokenizer::T5] {
+            assert!(!layout.has_tokenizer_files(tokenizer));
+        }
         assert_eq!(layout.bytes_of(Component::Transformer), bytes);
         for (component, name) in [
             (Component::Transformer, format!("flux_{variant}").as_str()),

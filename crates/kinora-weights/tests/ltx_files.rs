@@ -70,6 +70,17 @@ fn ltx_video_in_one_file() {
 }
 
 #[test]
+fn a_file_with_the_published_t5_needs_no_tokenizer_beside_it() {
+    let manifests: Manifests = read("manifests.json.gz");
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write(&manifests, root, "ltx_2b_095", "t5_xxl", "spiece.model");
+    assert!(detect_ltx(root).unwrap().has_tokenizer_files());
+    fs::remove_dir_all(root.join("tokenizer")).unwrap();
+    assert!(!detect_ltx(root).unwrap().has_tokenizer_files());
+}
+
+#[test]
 fn ltx_2_in_one_file() {
     let manifests: Manifests = read("manifests.json.gz");
     for (file, variant, connectors, vocoder) in [
@@ -98,6 +109,17 @@ fn ltx_2_in_one_file() {
             assert_eq!(ours, unfold(&manifests.networks[network]), "{network}");
         }
         assert!(detect_ltx(&root.join("model.safetensors")).is_err());
+
+        // Files for ComfyUI carry the tokenizer.
+        assert_eq!(layout.read_stored_tokenizer().unwrap(), None);
+        fs::remove_dir_all(root.join("tokenizer")).unwrap();
+        assert!(detect_ltx2(root).is_err());
+        let mut stored = unfold(&manifests.files["gemma3_12b"].stored);
+        stored.insert("spiece_model".to_owned(), vec![6]);
+        write_sparse(&root.join("text.safetensors"), stored.into_iter().collect());
+        let layout = detect_ltx2(root).unwrap();
+        let (file, bytes) = layout.read_stored_tokenizer().unwrap().unwrap();
+        assert_eq!((file, bytes.len()), (root.join("text.safetensors"), 12));
     }
 }
 

@@ -78,6 +78,22 @@ impl Catalogue for FixedCatalogue {
         Err(Problem::new(Code::NotFound, format!("no LoRA {name}"), ""))
     }
 
+    fn components(
+        &self,
+        _: &kinora_core::ModelId,
+    ) -> Result<Vec<kinora_catalog::ComponentChoices>, Problem> {
+        Ok(Vec::new())
+    }
+
+    fn with_components(
+        &self,
+        model: &kinora_core::ModelId,
+        _: &std::collections::BTreeMap<String, String>,
+    ) -> Result<PlannedModel, Problem> {
+        let message = format!("{model} has no such part");
+        Err(Problem::new(Code::NotFound, message, ""))
+    }
+
     fn hash_weights(&self, _: &PlannedModel) -> Result<Vec<WeightFile>> {
         let is_new = self
             .are_weights_new

@@ -16,6 +16,13 @@ fn check_with(input: &BulkInput) -> Reading {
         memory_needed: &|_| 0,
         picture: &|_| Err(Problem::new(kinora_core::Code::NotFound, "no picture", "")),
         lora: &|_, _| Err(Problem::new(kinora_core::Code::NotFound, "no LoRA", "")),
+        components: &|id, _| {
+            Err(kinora_core::Problem::new(
+                kinora_core::Code::NotFound,
+                format!("no parts of {id}"),
+                "",
+            ))
+        },
         random_seed: &|| 77,
         library: &kinora_prompts::Library::default(),
     };

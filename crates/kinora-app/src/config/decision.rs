@@ -19,6 +19,7 @@ use crate::suggest::did_you_mean;
 pub(super) struct File {
     pub data_dir: Option<PathBuf>,
     pub models_dir: Option<PathBuf>,
+    pub more_models_dirs: Option<Vec<PathBuf>>,
     pub outputs_dir: Option<PathBuf>,
     pub host: Option<String>,
     pub port: Option<u16>,
@@ -31,9 +32,10 @@ pub(super) struct File {
     pub text_cache_mb: Option<u64>,
 }
 
-pub(super) const FILE_KEYS: [&str; 12] = [
+pub(super) const FILE_KEYS: [&str; 13] = [
     "data_dir",
     "models_dir",
+    "more_models_dirs",
     "outputs_dir",
     "host",
     "port",
@@ -203,6 +205,40 @@ impl Decision<'_> {
         let shown = Some(path.display().to_string());
         self.record(key, variable, description, shown, source, detail);
         path
+    }
+
+    /// Several folders: repeated on the command line, separated as in `PATH` in the environment, a
+    /// list in the file. The strongest source decides alone.
+    pub fn paths(
+        &mut self,
+        key: &str,
+        variable: &str,
+        description: &str,
+        flag: &[PathBuf],
+        file: Option<Vec<PathBuf>>,
+    ) -> Vec<PathBuf> {
+        let folder = self.file_path.parent().unwrap_or(Path::new("/")).to_owned();
+        let (paths, source, detail): (Vec<PathBuf>, _, _) = if !flag.is_empty() {
+            let paths = flag.iter().map(|path| self.absolute(path));
+            (paths.collect(), ValueSource::Flag, None)
+        } else if let Some(value) = self.variable(variable) {
+            let paths = std::env::split_paths(&value).filter(|path| !path.as_os_str().is_empty());
+            let paths = paths.map(|path| self.absolute(&path));
+            (paths.collect(), ValueSource::Environment, None)
+        } else if let Some(paths) = file {
+            let paths = paths.iter().filter(|path| !path.as_os_str().is_empty());
+            let paths = paths.map(|path| self.absolute_below(path, &folder));
+            (paths.collect(), ValueSource::File, self.file_detail())
+        } else {
+            (Vec::new(), ValueSource::Default, None)
+        };
+        let shown: Vec<_> = paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        let shown = (!shown.is_empty()).then(|| shown.join(", "));
+        self.record(key, variable, description, shown, source, detail);
+        paths
     }
 
     pub fn engine(&mut self, flag: Option<&PathBuf>, file: Option<PathBuf>) -> Option<PathBuf> {

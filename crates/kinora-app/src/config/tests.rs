@@ -94,6 +94,39 @@ fn flag_beats_environment_beats_file_beats_default() {
 }
 
 #[test]
+fn further_model_folders_come_from_one_source_as_a_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "more_models_dirs = [\"~/ComfyUI\", \"more\", \"\"]\n";
+    fs::write(folder.path().join("config.toml"), text).unwrap();
+    let config = decide(&Flags::default(), &[], folder.path()).unwrap();
+    let more = [
+        PathBuf::from("/home/ada/ComfyUI"),
+        folder.path().join("more"),
+    ];
+    assert_eq!(config.more_models_dirs, more);
+    assert_eq!(config.model_folders()[0], config.models_dir);
+    assert_eq!(config.model_folders()[1..], more);
+
+    let variables = [("KINORA_MORE_MODELS_DIRS", "/a:~/b")];
+    let config = decide(&Flags::default(), &variables, folder.path()).unwrap();
+    assert_eq!(
+        config.more_models_dirs,
+        ["/a", "/home/ada/b"].map(PathBuf::from)
+    );
+    assert_eq!(
+        source(&config, "more_models_dirs"),
+        ValueSource::Environment
+    );
+
+    let flags = Flags {
+        more_models_dirs: vec!["trees".into()],
+        ..Flags::default()
+    };
+    let config = decide(&flags, &variables, folder.path()).unwrap();
+    assert_eq!(config.more_models_dirs, [PathBuf::from("/here/trees")]);
+}
+
+#[test]
 fn hosts_and_origins_come_from_one_source_as_lists() {
     let folder = tempfile::tempdir().unwrap();
     let text = "allowed_hosts = [\"Studio.example\", \"10.0.0.7\"]\n\

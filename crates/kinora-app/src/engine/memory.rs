@@ -209,6 +209,8 @@ mod tests {
             numerics: plan::NUMERICS.to_owned(),
             mode: Mode::TextToImage,
             model: PlannedModel {
+                components: Default::default(),
+                parts: Default::default(),
                 id: ModelId::new("m"),
                 name: "Model".to_owned(),
                 family: Family::Flux,

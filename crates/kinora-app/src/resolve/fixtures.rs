@@ -51,6 +51,8 @@ pub fn candidate(id: &str, change: impl FnOnce(&mut Model)) -> Candidate {
     };
     change(&mut model);
     let planned = (model.is_installed && model.fault.is_none()).then(|| PlannedModel {
+        components: Default::default(),
+        parts: Default::default(),
         id: model.id.clone(),
         name: model.name.clone(),
         family: model.family,

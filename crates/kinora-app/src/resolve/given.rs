@@ -2,7 +2,8 @@
 
 use kinora_core::{
     AssetKind, FileFormat, IntRange, Mode, Model, PictureRef, PlannedImage, PlannedLora,
-    PlannedPicture, PlannedSource, Request, VideoOptions, VideoPlan, VideoRule, count_windows,
+    PlannedModel, PlannedPicture, PlannedSource, Request, VideoOptions, VideoPlan, VideoRule,
+    count_windows,
 };
 
 use super::{Check, Context};
@@ -10,6 +11,8 @@ use crate::settings::Settings;
 
 /// The most adapters of one request.
 const MAX_LORAS: usize = 16;
+/// No model has more parts.
+const MAX_COMPONENTS: usize = 8;
 /// The strongest weight of an adapter, either way.
 const MAX_WEIGHT: f32 = 4.0;
 
@@ -524,6 +527,34 @@ impl Check {
             self.refuse("format", message, hint);
         }
         format
+    }
+
+    /// The model with the files that were chosen for its parts.
+    pub(super) fn components(
+        &mut self,
+        request: &Request,
+        planned: &PlannedModel,
+        context: &Context<'_>,
+    ) -> PlannedModel {
+        if request.components.is_empty() {
+            return planned.clone();
+        }
+        if request.components.len() > MAX_COMPONENTS {
+            self.refuse(
+                "components",
+                format!("there are files for {} parts", request.components.len()),
+                format!("No model has more than {MAX_COMPONENTS} parts."),
+            );
+            return planned.clone();
+        }
+        match (context.components)(&planned.id, &request.components) {
+            Ok(chosen) => chosen,
+            Err(mut problem) => {
+                problem.field = problem.field.or_else(|| Some("components".to_owned()));
+                self.problem(problem);
+                planned.clone()
+            }
+        }
     }
 
     /// LoRA files, each once, with sensible weights.

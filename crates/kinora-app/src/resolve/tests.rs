@@ -45,6 +45,7 @@ fn run(
             memory_needed: &memory_needed,
             picture: &find_picture,
             lora: &find_lora,
+            components: &find_components,
             random_seed: &|| 4_000_000_000,
             library: &kinora_prompts::Library::new(Lists),
         },
@@ -88,6 +89,53 @@ fn find_lora(_: &ModelId, name: &str) -> Result<PlannedLora, Problem> {
             "Get it.",
         )),
     }
+}
+
+/// There is one other VAE, and it fits one model.
+fn find_components(
+    model: &ModelId,
+    chosen: &std::collections::BTreeMap<String, String>,
+) -> Result<PlannedModel, Problem> {
+    let fits = model.as_str() == "fast" && chosen.len() == 1;
+    let name = chosen.get("vae").filter(|name| fits && *name == "ae");
+    let Some(name) = name else {
+        let message = "choose a file: it is not there";
+        return Err(Problem::in_field(
+            "components.vae",
+            message,
+            "Choose another.",
+        ));
+    };
+    let known = models().into_iter().find(|known| known.model.id == *model);
+    Ok(PlannedModel {
+        components: [("vae".to_owned(), name.clone())].into(),
+        parts: [("vae".to_owned(), "/parts/ae.safetensors".into())].into(),
+        ..known.and_then(|known| known.planned).unwrap()
+    })
+}
+
+#[test]
+fn a_chosen_part_becomes_part_of_the_plan_or_is_refused() {
+    let ask = |vae: &str| {
+        let request = json!({"prompt": "a cat", "model": "fast", "components": {"vae": vae}});
+        run(&request, &Settings::default(), &models())
+    };
+    let resolved = ask("ae").unwrap();
+    let model = &resolved.plans[0].model;
+    assert_eq!(model.components["vae"], "ae");
+    assert!(model.parts["vae"].ends_with("ae.safetensors"));
+    // What leaves this machine names the choice and no path.
+    let mut plan = resolved.plans[0].clone();
+    plan.forget_machine();
+    assert!(plan.model.parts.is_empty());
+    assert_eq!(plan.model.components["vae"], "ae");
+    let problems = ask("other").unwrap_err();
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].field.as_deref(), Some("components.vae"));
+    let many: serde_json::Map<_, _> = (0..9).map(|n| (format!("p{n}"), json!("x"))).collect();
+    let request = json!({"prompt": "a cat", "model": "fast", "components": many});
+    let problems = run(&request, &Settings::default(), &models()).unwrap_err();
+    assert_eq!(problems[0].field.as_deref(), Some("components"));
 }
 
 /// What a row of the table expects.
@@ -1091,6 +1139,13 @@ fn an_empty_catalogue_and_numbers_that_are_none_are_refused() {
             memory_needed: &|_| u64::MAX,
             picture: &|_| Err(Problem::new(Code::NotFound, "no picture", "")),
             lora: &|_, _| Err(Problem::new(Code::NotFound, "no LoRA", "")),
+            components: &|id, _| {
+                Err(kinora_core::Problem::new(
+                    kinora_core::Code::NotFound,
+                    format!("no parts of {id}"),
+                    "",
+                ))
+            },
             random_seed: &|| 1,
             library: &kinora_prompts::Library::default(),
         };

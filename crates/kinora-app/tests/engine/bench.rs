@@ -129,6 +129,8 @@ pub fn work() -> Work {
             numerics: plan::NUMERICS.to_owned(),
             mode: Mode::TextToImage,
             model: PlannedModel {
+                components: Default::default(),
+                parts: Default::default(),
                 id: ModelId::new("starter"),
                 name: "Starter".to_owned(),
                 family: Family::Flux,

@@ -65,6 +65,15 @@ pub async fn request(context: &Context, look: &Look) -> Result<Request, Refusal>
             members.insert(name.to_owned(), value);
         }
     };
+    let mut components = Map::new();
+    for choice in &look.component {
+        let (part, file) = parse_component(choice)?;
+        components.insert(part, json!(file));
+    }
+    set(
+        "components",
+        (!components.is_empty()).then_some(Value::Object(components)),
+    );
     set("model", look.model.as_ref().map(|v| json!(v)));
     set("negative_prompt", look.negative.as_ref().map(|v| json!(v)));
     set("expansion", expansion(look.combinations, look.plain));
@@ -173,6 +182,21 @@ fn parse_lora(text: &str) -> Result<LoraRequest, Refusal> {
         )
         .into()
     })
+}
+
+/// `vae=ae.safetensors`.
+fn parse_component(text: &str) -> Result<(String, &str), Refusal> {
+    match text.split_once('=') {
+        Some((part, file)) if !part.trim().is_empty() && !file.trim().is_empty() => {
+            Ok((part.trim().to_owned(), file.trim()))
+        }
+        _ => Err(Problem::in_field(
+            "component",
+            format!("{text:?} is not a part with a file"),
+            "Write the part, = and the file's name: vae=ae.safetensors.",
+        )
+        .into()),
+    }
 }
 
 /// Tells what `resolve` decided differently from what was asked.

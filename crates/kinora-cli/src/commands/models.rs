@@ -1,6 +1,6 @@
 //! `kinora models`: the catalogue.
 
-use kinora_app::models::ModelList;
+use kinora_app::models::{ModelComponents, ModelList};
 use kinora_core::Model;
 use serde_json::json;
 
@@ -47,8 +47,29 @@ pub async fn run(context: &Context, arguments: Models) -> Result<u8, Refusal> {
                 .await?;
             context.print(&model, || show(&model));
         }
+        Models::Components { id } => {
+            let list: ModelComponents = context
+                .connection
+                .call("models_components", json!({ "id": id }))
+                .await?;
+            context.print(&list, || show_components(&list));
+        }
     }
     Ok(exit::DONE)
+}
+
+/// One line for each part, and one for each file that fits it.
+fn show_components(list: &ModelComponents) -> String {
+    let mut rows = Vec::new();
+    for part in &list.components {
+        let own = format!("{} (now)", part.file);
+        rows.push(vec![part.component.clone(), String::new(), own]);
+        for file in &part.choices {
+            let size = text::bytes(file.bytes);
+            rows.push(vec![String::new(), size, file.name.clone()]);
+        }
+    }
+    text::table(&["part", "size", "file"], &rows)
 }
 
 fn show(model: &Model) -> String {

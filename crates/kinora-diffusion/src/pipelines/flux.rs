@@ -170,9 +170,15 @@ impl FluxPipeline {
             .map(|file| format!("{} {} {}", file.component, file.file, file.bytes))
             .collect();
         Ok(Self {
-            clip_tokenizer: Tokenizer::open_clip(&layout.tokenizer_folder(TokenizerFolder::Clip))?,
+            clip_tokenizer: match layout.has_tokenizer_files(TokenizerFolder::Clip) {
+                true => Tokenizer::open_clip(&layout.tokenizer_folder(TokenizerFolder::Clip))?,
+                false => Tokenizer::clip("<|endoftext|>")?,
+            },
             clip,
-            t5_tokenizer: Tokenizer::open_t5(&layout.tokenizer_folder(TokenizerFolder::T5))?,
+            t5_tokenizer: match layout.has_tokenizer_files(TokenizerFolder::T5) {
+                true => Tokenizer::open_t5(&layout.tokenizer_folder(TokenizerFolder::T5))?,
+                false => Tokenizer::t5()?,
+            },
             t5,
             texts: None,
             denoiser,

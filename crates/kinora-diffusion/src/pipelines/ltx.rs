@@ -149,7 +149,10 @@ impl LtxPipeline {
             .map(|file| format!("{} {} {}", file.component, file.file, file.bytes))
             .collect();
         Ok(Self {
-            tokenizer: Tokenizer::open_t5(&layout.tokenizer_folder())?,
+            tokenizer: match layout.has_tokenizer_files() {
+                true => Tokenizer::open_t5(&layout.tokenizer_folder())?,
+                false => Tokenizer::t5()?,
+            },
             text,
             texts: None,
             vae,

@@ -159,7 +159,10 @@ impl Ltx2Pipeline {
             .map(|file| format!("{} {} {}", file.component, file.file, file.bytes))
             .collect();
         Ok(Self {
-            tokenizer: Tokenizer::open_gemma(&layout.tokenizer_folder())?,
+            tokenizer: match layout.read_stored_tokenizer()? {
+                Some((file, bytes)) => Tokenizer::gemma_from_spiece(&file, &bytes)?,
+                None => Tokenizer::open_gemma(&layout.tokenizer_folder())?,
+            },
             text,
             texts: None,
             connectors,

@@ -1,26 +1,62 @@
-//! A reader for SentencePiece models (`spiece.model`): just the fields that a unigram tokenizer
-//! needs, out of a protocol buffer that nobody vouches for.
+//! A reader for SentencePiece models (`spiece.model`): just the fields that unigram and byte-pair
+//! tokenizers need, out of a protocol buffer that nobody vouches for.
 //!
 //! Field numbers are those of `sentencepiece_model.proto`
 //! (<https://github.com/google/sentencepiece>, Apache-2.0); the encoding is described at
 //! <https://protobuf.dev/programming-guides/encoding/>.
 
-/// What a unigram tokenizer needs of a model.
+/// What a tokenizer needs of a model.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct SentencePiece {
+    /// How text is cut.
+    pub algorithm: Algorithm,
     /// Pieces and their log-probabilities, in the order of their ids.
     pub pieces: Vec<(String, f64)>,
+    /// What each piece is for.
+    pub kinds: Vec<PieceKind>,
     /// Id of the piece for unknown text.
     pub unknown: usize,
     /// Compiled table of the normaliser; empty: text stays as it is.
     pub charsmap: Vec<u8>,
 }
 
-/// The one algorithm that is known here, by its number in the file.
-const UNIGRAM: u64 = 1;
+/// How text is cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    /// Into the likeliest pieces.
+    #[default]
+    Unigram,
+    /// By joining pairs, the earliest learnt first.
+    BytePairs,
+}
 
-/// Type of a piece that stands for unknown text.
-const UNKNOWN: u64 = 2;
+/// What a piece is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PieceKind {
+    /// Text.
+    Plain,
+    /// Stands for unknown text.
+    Unknown,
+    /// A mark that no text has.
+    Control,
+    /// Text that is never cut.
+    Whole,
+    /// One byte of unknown text.
+    Byte,
+}
+
+impl PieceKind {
+    /// By the type's number in the file.
+    fn of(number: u64) -> Self {
+        match number {
+            2 => Self::Unknown,
+            3 => Self::Control,
+            4 => Self::Whole,
+            6 => Self::Byte,
+            _ => Self::Plain,
+        }
+    }
+}
 
 /// Reads a model. The error reads well after the file's name and a colon.
 pub(super) fn parse(bytes: &[u8]) -> Result<SentencePiece, &'static str> {
@@ -31,12 +67,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<SentencePiece, &'static str> {
         match (field, value) {
             (1, Value::Bytes(piece)) => {
                 let (text, score, kind) = parse_piece(piece)?;
-                if kind == UNKNOWN {
+                if kind == PieceKind::Unknown {
                     unknown = Some(model.pieces.len());
                 }
                 model.pieces.push((text, f64::from(score)));
+                model.kinds.push(kind);
             }
-            (2, Value::Bytes(trainer)) => check_trainer(trainer)?,
+            (2, Value::Bytes(trainer)) => model.algorithm = parse_trainer(trainer)?,
             (3, Value::Bytes(normalizer)) => model.charsmap = parse_normalizer(normalizer)?,
             _ => {}
         }
@@ -48,8 +85,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<SentencePiece, &'static str> {
     Ok(model)
 }
 
-fn parse_piece(bytes: &[u8]) -> Result<(String, f32, u64), &'static str> {
-    let (mut text, mut score, mut kind) = (None, 0.0, 1);
+fn parse_piece(bytes: &[u8]) -> Result<(String, f32, PieceKind), &'static str> {
+    let (mut text, mut score, mut kind) = (None, 0.0, PieceKind::Plain);
     let mut fields = Fields(bytes);
     while let Some((field, value)) = fields.next()? {
         match (field, value) {
@@ -58,7 +95,7 @@ fn parse_piece(bytes: &[u8]) -> Result<(String, f32, u64), &'static str> {
                 text = Some(piece.to_owned());
             }
             (2, Value::Fixed32(bits)) => score = f32::from_bits(bits),
-            (3, Value::Number(number)) => kind = number,
+            (3, Value::Number(number)) => kind = PieceKind::of(number),
             _ => {}
         }
     }
@@ -68,14 +105,19 @@ fn parse_piece(bytes: &[u8]) -> Result<(String, f32, u64), &'static str> {
     Ok((text.ok_or("a piece has no text")?, score, kind))
 }
 
-fn check_trainer(bytes: &[u8]) -> Result<(), &'static str> {
+fn parse_trainer(bytes: &[u8]) -> Result<Algorithm, &'static str> {
+    let mut algorithm = Algorithm::default();
     let mut fields = Fields(bytes);
     while let Some((field, value)) = fields.next()? {
-        if field == 3 && !matches!(value, Value::Number(UNIGRAM)) {
-            return Err("its algorithm is not the unigram one");
+        if field == 3 {
+            algorithm = match value {
+                Value::Number(1) => Algorithm::Unigram,
+                Value::Number(2) => Algorithm::BytePairs,
+                _ => return Err("its algorithm is neither unigrams nor byte pairs"),
+            };
         }
     }
-    Ok(())
+    Ok(algorithm)
 }
 
 fn parse_normalizer(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
@@ -185,6 +227,8 @@ mod tests {
                 ("<unk>".into(), 0.0),
                 ("▁a".into(), -1.5),
             ],
+            algorithm: Algorithm::Unigram,
+            kinds: vec![PieceKind::Control, PieceKind::Unknown, PieceKind::Plain],
             unknown: 1,
             charsmap: b"map".to_vec(),
         };
@@ -200,8 +244,11 @@ mod tests {
         );
         let nan = parse(&piece("a", f32::NAN, 2));
         assert_eq!(nan, Err("a piece has a score that is not finite"));
-        let bpe = [model(), field(2, &[3 << 3, 2])].concat();
-        assert_eq!(parse(&bpe), Err("its algorithm is not the unigram one"));
+        let words = [model(), field(2, &[3 << 3, 3])].concat();
+        assert_eq!(
+            parse(&words),
+            Err("its algorithm is neither unigrams nor byte pairs")
+        );
         assert_eq!(
             parse(&[0xff; 20]),
             Err("it holds a number of more than 64 bits")

@@ -38,7 +38,7 @@ use tokenizers::{
     tokenizer::SplitDelimiterBehavior,
 };
 
-use super::sentencepiece;
+use super::sentencepiece::{self, Algorithm, PieceKind, SentencePiece};
 use crate::{Error, Result};
 
 /// The largest published tokenizer file has 17 MB.
@@ -51,6 +51,11 @@ const CLIP_WORDS: &str =
 /// The byte pairs of OpenAI's CLIP, 48,894 lines: every published CLIP text encoder was trained with
 /// them. Files in one piece come without a tokenizer.
 const CLIP_MERGES: &[u8] = include_bytes!("clip_merges.txt.gz");
+
+/// The pieces of Google's T5 with their scores and the table of its normaliser, as a `spiece.model`
+/// without notes on its training: every published T5 text encoder was trained with them. Files in
+/// one piece come without a tokenizer.
+const T5_SPIECE: &[u8] = include_bytes!("t5_spiece.model.gz");
 
 /// Tokens that T5 sets aside at the end of its table, when its configuration does not tell.
 const T5_EXTRA_IDS: u32 = 100;
@@ -107,11 +112,29 @@ impl Tokenizer {
         Self::new(inner, folder, &settings, "<pad>", "</s>")
     }
 
+    /// T5's own tokenizer, which comes with the program.
+    pub fn t5() -> Result<Self> {
+        let path = Path::new("the built-in tokenizer");
+        let mut bytes = Vec::new();
+        GzDecoder::new(T5_SPIECE)
+            .read_to_end(&mut bytes)
+            .map_err(|error| fault(path, error))?;
+        Self::from_spiece(path, &bytes)
+    }
+
     /// Opens T5's tokenizer from the bytes of a `spiece.model` that another file carries.
     pub fn from_spiece(file: &Path, bytes: &[u8]) -> Result<Self> {
         let settings = Settings::default();
         let inner = build_t5(file, bytes, &settings)?;
         Self::new(inner, file, &settings, "<pad>", "</s>")
+    }
+
+    /// Opens Gemma's tokenizer from the bytes of a `tokenizer.model` that another file carries.
+    pub fn gemma_from_spiece(file: &Path, bytes: &[u8]) -> Result<Self> {
+        let model =
+            sentencepiece::parse(bytes).map_err(|reason| Error::bad_weights(file, reason))?;
+        let inner = build_gemma(file, model)?;
+        Self::new(inner, file, &Settings::default(), "<pad>", "<eos>")
     }
 
     /// Opens Gemma's tokenizer in its folder.
@@ -426,6 +449,10 @@ fn parse_merges(path: &Path, text: &str) -> Result<Vec<(String, String)>> {
 fn build_t5(path: &Path, bytes: &[u8], settings: &Settings) -> Result<Inner> {
     let mut model =
         sentencepiece::parse(bytes).map_err(|reason| Error::bad_weights(path, reason))?;
+    if model.algorithm != Algorithm::Unigram {
+        let reason = "it is not a tokenizer of T5: its algorithm is not the unigram one";
+        return Err(Error::bad_weights(path, reason));
+    }
     let extra = settings.extra_ids.unwrap_or(T5_EXTRA_IDS);
     if extra > 10_000 {
         return Err(Error::bad_weights(
@@ -474,6 +501,73 @@ fn build_t5(path: &Path, bytes: &[u8], settings: &Settings) -> Result<Inner> {
         .try_single(vec!["$A".to_owned(), end.content.clone()])
         .map_err(|error| Error::bad_weights(path, error))?
         .special_tokens(vec![(end.content, id)])
+        .build()
+        .map_err(|error| fault(Box::new(error)))?;
+    inner.with_post_processor(Some(template));
+    Ok(inner)
+}
+
+/// Gemma's tokenizer: pairs are joined in the order of what they make, spaces are written as `▁`, and
+/// letters without a piece become bytes. Built as `SentencePieceExtractor` of the reference library
+/// and `transformers/models/gemma/tokenization_gemma.py` do.
+fn build_gemma(path: &Path, model: SentencePiece) -> Result<Inner> {
+    if model.algorithm != Algorithm::BytePairs {
+        let reason = "it is not a tokenizer of Gemma: its algorithm is not that of byte pairs";
+        return Err(Error::bad_weights(path, reason));
+    }
+    let fault = |error| fault(path, error);
+    let names: Vec<&str> = model.pieces.iter().map(|(name, _)| name.as_str()).collect();
+    let vocab: HashMap<&str, u32> = names.iter().copied().zip(0..).collect();
+    let mut merges = Vec::new();
+    for (name, kind) in names.iter().zip(&model.kinds) {
+        // The longest published piece has a hundred bytes; the work grows with the square.
+        if matches!(kind, PieceKind::Control | PieceKind::Unknown) || name.len() > 1024 {
+            continue;
+        }
+        for (at, _) in name.char_indices().skip(1) {
+            let (first, second) = name.split_at(at);
+            if vocab.contains_key(first) && vocab.contains_key(second) {
+                merges.push((first.to_owned(), second.to_owned()));
+            }
+        }
+    }
+    let unknown = names[model.unknown].to_owned();
+    let owned: Vocab = vocab
+        .iter()
+        .map(|(name, id)| ((*name).to_owned(), *id))
+        .collect();
+    let pairs = BPE::builder()
+        .vocab_and_merges(owned, merges)
+        .unk_token(unknown)
+        .fuse_unk(true)
+        .byte_fallback(true)
+        .build()
+        .map_err(fault)?;
+    let mut inner = Inner::new(pairs);
+    let spaces = Replace::new(" ", "▁").map_err(fault)?;
+    inner.with_normalizer(Some(spaces)).map_err(fault)?;
+    let (mut marks, mut wholes) = (Vec::new(), Vec::new());
+    for (name, kind) in names.iter().zip(&model.kinds) {
+        match kind {
+            PieceKind::Control | PieceKind::Unknown => {
+                marks.push(AddedToken::from((*name).to_owned(), true));
+            }
+            PieceKind::Whole => {
+                wholes.push(AddedToken::from((*name).to_owned(), false).normalized(false));
+            }
+            PieceKind::Plain | PieceKind::Byte => {}
+        }
+    }
+    inner.add_special_tokens(marks).map_err(fault)?;
+    inner.add_tokens(wholes).map_err(fault)?;
+    let start = "<bos>";
+    let id = vocab
+        .get(start)
+        .ok_or_else(|| Error::bad_weights(path, format!("it has no token {start:?}")))?;
+    let template = TemplateProcessing::builder()
+        .try_single(vec![start.to_owned(), "$A".to_owned()])
+        .map_err(|error| Error::bad_weights(path, error))?
+        .special_tokens(vec![(start.to_owned(), *id)])
         .build()
         .map_err(|error| fault(Box::new(error)))?;
     inner.with_post_processor(Some(template));

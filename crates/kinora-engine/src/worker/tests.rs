@@ -243,6 +243,8 @@ pub fn plan(model: &str, root: &Path) -> Plan {
         numerics: plan::NUMERICS.to_owned(),
         mode: Mode::TextToImage,
         model: PlannedModel {
+            components: Default::default(),
+            parts: Default::default(),
             id: ModelId::new(model),
             name: model.to_owned(),
             family: Family::Flux,

@@ -167,6 +167,8 @@ pub fn plan(root: &Path, prompt: &str, steps: u32) -> Plan {
         numerics: plan::NUMERICS.to_owned(),
         mode: Mode::TextToImage,
         model: PlannedModel {
+            components: Default::default(),
+            parts: Default::default(),
             id: ModelId::new("starter"),
             name: root.file_name().unwrap().to_string_lossy().into_owned(),
             family: layout.family(),

@@ -146,6 +146,8 @@ fn one_model() -> OneModel {
         example_prompts: vec![],
     };
     let planned = PlannedModel {
+        components: Default::default(),
+        parts: Default::default(),
         id,
         name: "Starter".into(),
         family: Family::Flux,

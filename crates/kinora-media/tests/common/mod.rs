@@ -12,6 +12,8 @@ pub fn recipe(prompt: &str) -> Recipe {
             numerics: plan::NUMERICS.to_owned(),
             mode: Mode::TextToImage,
             model: PlannedModel {
+                components: Default::default(),
+                parts: Default::default(),
                 id: ModelId::new("starter"),
                 name: "Starter".to_owned(),
                 family: Family::Flux,

@@ -18,6 +18,8 @@ fn plan(model: &str, prompt: &str) -> Plan {
         numerics: "1".into(),
         mode: Mode::TextToImage,
         model: PlannedModel {
+            components: Default::default(),
+            parts: Default::default(),
             id: ModelId::new(model),
             name: model.to_uppercase(),
             family: kinora_core::Family::Flux,

@@ -116,6 +116,16 @@ impl Network {
     }
 }
 
+impl Network {
+    /// Whether it makes pictures or clips: what makes a file a model.
+    pub fn is_denoiser(&self) -> bool {
+        matches!(
+            self,
+            Network::Unet(_) | Network::Flux(_) | Network::Wan(_) | Network::Ltx(_)
+        )
+    }
+}
+
 /// One network in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FilePart {

@@ -15,9 +15,11 @@ use super::{Found, ProjectedClip, SdParts, read_scheduler};
 use crate::{
     Base, ClipConfig, Component, Error, FilePart, Network, Prediction, Release, Result, UnetConfig,
     VaeConfig, WeightSet,
-    detect::{find_networks, find_part, has_weights_name},
+    detect::has_weights_name,
+    glance::find_networks,
     identify_set,
     layout::{Origin, base_folder},
+    search::{PartSources, Search, Wanted},
     shards::list_files,
 };
 
@@ -60,8 +62,132 @@ fn find_unet(parts: Vec<FilePart>) -> Option<(FilePart, UnetConfig)> {
     })
 }
 
+/// SDXL's VAE and that of 1.x and 2.x have the same shapes, and names tell them apart.
+const VAE: Wanted = Wanted {
+    name: "vae",
+    title: "the VAE",
+    likely: &["mse", "sd"],
+    unlikely: &["xl", "sdxl", "approx", "taesd"],
+};
+
+const VAE_XL: Wanted = Wanted {
+    name: "vae",
+    title: "the VAE",
+    likely: &["xl", "sdxl"],
+    unlikely: &["mse", "ema", "sd15", "sd1", "anime", "approx", "taesd"],
+};
+
+const CLIP: Wanted = Wanted {
+    name: "text_encoder",
+    title: "the CLIP text encoder",
+    likely: &["clip_l", "clip_h"],
+    unlikely: &["sd3", "hunyuan"],
+};
+
+const CLIP_XL: Wanted = Wanted {
+    name: "text_encoder",
+    title: "the CLIP-L text encoder",
+    likely: &["clip_l"],
+    unlikely: &["sd3", "hunyuan"],
+};
+
+const CLIP_XL_2: Wanted = Wanted {
+    name: "text_encoder_2",
+    title: "the OpenCLIP text encoder with its projection",
+    likely: &["clip_g", "bigg"],
+    unlikely: &["sd3"],
+};
+
+/// A VAE whose latents the UNet takes, scaled as its kind's are.
+fn choose_vae(network: &Network, unet: &UnetConfig) -> Option<VaeConfig> {
+    match network {
+        Network::KlVae(config) if config.latent_channels == unet.out_channels => {
+            let scaling_factor = match unet.added_dim {
+                Some(_) => SCALE_XL,
+                None => config.scaling_factor,
+            };
+            Some(VaeConfig {
+                scaling_factor,
+                ..config.clone()
+            })
+        }
+        _ => None,
+    }
+}
+
+/// A CLIP text encoder and the width of its projection, where it has one.
+fn choose_clip(
+    network: &Network,
+    is_wanted: impl Fn(&ClipConfig, bool) -> bool,
+) -> Option<(ClipConfig, Option<usize>)> {
+    match network {
+        Network::Clip { config, projection } if is_wanted(config, projection.is_some()) => {
+            Some((config.clone(), *projection))
+        }
+        _ => None,
+    }
+}
+
+fn projected((config, projection): (ClipConfig, Option<usize>)) -> ProjectedClip {
+    ProjectedClip {
+        projection: projection.unwrap_or(config.hidden),
+        config,
+    }
+}
+
+/// Whether a network may stand for a part.
+pub(crate) fn takes(parts: &SdParts, part: &str, network: &Network) -> bool {
+    match (part, &parts.clip, &parts.clip_2) {
+        ("vae", ..) => choose_vae(network, &parts.unet).is_some(),
+        ("text_encoder", Some(clip), _) => {
+            choose_clip(network, |config, _| config.hidden == clip.hidden).is_some()
+        }
+        ("text_encoder_2", _, Some(clip)) => choose_clip(network, |config, has| {
+            has && config.hidden == clip.config.hidden
+        })
+        .is_some(),
+        _ => false,
+    }
+}
+
+/// Puts chosen files in the places of a folder's parts.
+pub(super) fn replace_chosen(
+    root: &Path,
+    parts: &mut SdParts,
+    origins: &mut [Origin; 6],
+    sources: &PartSources,
+) -> Result<()> {
+    let search = Search {
+        folder: root,
+        same: None,
+        sources,
+    };
+    if let Some((origin, vae)) =
+        search.find_chosen(&VAE, &|network| choose_vae(network, &parts.unet))?
+    {
+        (origins[Component::Vae as usize], parts.vae) = (origin, vae);
+    }
+    if let Some(clip) = &mut parts.clip
+        && let Some((origin, found)) = search.find_chosen(&CLIP, &|network| {
+            choose_clip(network, |config, _| config.hidden == clip.hidden)
+        })?
+    {
+        (origins[Component::TextEncoder as usize], *clip) = (origin, found.0);
+    }
+    if let Some(clip) = &mut parts.clip_2
+        && let Some((origin, found)) = search.find_chosen(&CLIP_XL_2, &|network| {
+            choose_clip(network, |config, has| {
+                has && config.hidden == clip.config.hidden
+            })
+        })?
+    {
+        (origins[Component::TextEncoder2 as usize], *clip) = (origin, projected(found));
+    }
+    Ok(())
+}
+
 /// Reads what a file says.
-pub(super) fn read(file: &Path) -> Result<Found> {
+pub(super) fn read(file: &Path, sources: &PartSources) -> Result<Found> {
     let folder = base_folder(file);
     let set = WeightSet::open_file(file)?;
     let identity = identify_set(&set)?;
@@ -77,41 +203,18 @@ pub(super) fn read(file: &Path) -> Result<Found> {
     let unet = told(folder, "unet", UnetConfig::read)?.unwrap_or(unet);
     let is_xl = unet.added_dim.is_some();
     let is_refiner = is_xl && release.base == Base::SdxlRefiner;
-    let (vae_origin, vae) = find_part(
+    let search = Search {
         folder,
-        &set,
-        (Component::Vae.as_str(), Component::Vae.title()),
-        VaeConfig::read,
-        |network| match network {
-            Network::KlVae(config) if config.latent_channels == unet.out_channels => {
-                let scaling_factor = match is_xl {
-                    true => SCALE_XL,
-                    false => config.scaling_factor,
-                };
-                Some(VaeConfig {
-                    scaling_factor,
-                    ..config.clone()
-                })
-            }
-            _ => None,
-        },
-    )?;
+        same: Some(&set),
+        sources,
+    };
+    let wanted = if is_xl { &VAE_XL } else { &VAE };
+    let (vae_origin, vae) = search.find(wanted, VaeConfig::read, |network| {
+        choose_vae(network, &unet)
+    })?;
     let vae = told(folder, "vae", VaeConfig::read)?.unwrap_or(vae);
-    let clip = |component: Component,
-                title: &str,
-                is_wanted: &dyn Fn(&ClipConfig, bool) -> bool| {
-        find_part(
-            folder,
-            &set,
-            (component.as_str(), title),
-            read_clip,
-            |network| match network {
-                Network::Clip { config, projection } if is_wanted(config, projection.is_some()) => {
-                    Some((config.clone(), *projection))
-                }
-                _ => None,
-            },
-        )
+    let clip = |wanted: &Wanted, is_wanted: &dyn Fn(&ClipConfig, bool) -> bool| {
+        search.find(wanted, read_clip, |network| choose_clip(network, is_wanted))
     };
     // XL's first text encoder is OpenAI's, its second one OpenCLIP's with a projection; the others
     // have one encoder of the UNet's width.
@@ -120,17 +223,12 @@ pub(super) fn read(file: &Path) -> Result<Found> {
         (true, false) => {
             // The narrower one of the two.
             let is_wanted = |config: &ClipConfig, _| 2 * config.hidden < unet.cross_attention_dim;
-            let (origin, (config, _)) = clip(
-                Component::TextEncoder,
-                "the CLIP-L text encoder",
-                &is_wanted,
-            )?;
+            let (origin, (config, _)) = clip(&CLIP_XL, &is_wanted)?;
             (origin, Some(config))
         }
         (false, _) => {
             let is_wanted = |config: &ClipConfig, _| config.hidden == unet.cross_attention_dim;
-            let (origin, (config, _)) =
-                clip(Component::TextEncoder, "the CLIP text encoder", &is_wanted)?;
+            let (origin, (config, _)) = clip(&CLIP, &is_wanted)?;
             (origin, Some(config))
         }
     };
@@ -144,14 +242,9 @@ pub(super) fn read(file: &Path) -> Result<Found> {
             let rest = unet.cross_attention_dim - first.as_ref().map_or(0, |clip| clip.hidden);
             let is_wanted =
                 |config: &ClipConfig, has_projection| has_projection && config.hidden == rest;
-            let title = "the OpenCLIP text encoder with its projection";
-            let (origin, (config, projection)) = clip(Component::TextEncoder2, title, &is_wanted)?;
+            let (origin, (config, projection)) = clip(&CLIP_XL_2, &is_wanted)?;
             let config = told(folder, "text_encoder_2", ClipConfig::read)?.unwrap_or(config);
-            let clip = ProjectedClip {
-                projection: projection.unwrap_or(config.hidden),
-                config,
-            };
-            (origin, Some(clip))
+            (origin, Some(projected((config, projection))))
         }
     };
     let scheduler = match folder.join("scheduler").join("scheduler_config.json") {

@@ -10,8 +10,10 @@ use super::{Found, WanComponent, WanInput, WanParts};
 use crate::{
     ClipVisionParts, Error, FilePart, LatentStats, Network, Result, T5Config, WanConfig,
     WanVaeConfig, WeightSet,
-    detect::{find_networks, has_weights_name},
+    detect::has_weights_name,
+    glance::{find_networks, glance},
     layout::{Origin, base_folder},
+    search::{PartSources, Search, Wanted},
     shards::list_files,
 };
 
@@ -25,52 +27,32 @@ pub(super) fn is_wan(root: &Path) -> bool {
 }
 
 /// Reads what files say.
-pub(super) fn read(root: &Path) -> Result<Found> {
+pub(super) fn read(root: &Path, sources: &PartSources) -> Result<Found> {
     let folder = base_folder(root);
-    let (first, second) = pair(root)?;
+    let (first, second) = replace_experts(pair(root, sources)?, sources)?;
     let transformer = first.config(folder, WanComponent::Transformer)?;
     let transformer_2 = (second.as_ref())
         .map(|second| second.config(folder, WanComponent::Transformer2))
         .transpose()?;
-    // Others may lie in the same file.
-    let mut files = vec![first.file.clone()];
-    files.extend(list_weights(folder)?);
-    let parts = Beside { folder, files };
-    let (vae_origin, vae) =
-        parts.find(
-            WanComponent::Vae,
-            WanVaeConfig::read,
-            |network| match network {
-                Network::WanVae(config) if config.latent_channels == transformer.out_channels => {
-                    Some(config.clone())
-                }
-                _ => None,
-            },
-        )?;
-    let (text_origin, text) =
-        parts.find(
-            WanComponent::TextEncoder,
-            T5Config::read,
-            |network| match network {
-                Network::T5 {
-                    config,
-                    is_umt5: true,
-                } if config.hidden == transformer.text_dim => Some(config.clone()),
-                _ => None,
-            },
-        )?;
+    let own = WeightSet::open_file(&first.file)?;
+    let parts = Beside(Search {
+        folder,
+        same: Some(&own),
+        sources,
+    });
+    let (vae_origin, vae) = parts.find(WanComponent::Vae, WanVaeConfig::read, |network| {
+        choose_vae(network, &transformer)
+    })?;
+    let (text_origin, text) = parts.find(WanComponent::TextEncoder, T5Config::read, |network| {
+        choose_text(network, &transformer)
+    })?;
     let (image_origin, vision) = match transformer.image_dim {
         None => (Origin::Absent, None),
-        Some(width) => {
+        Some(_) => {
             let read = ClipVisionParts::read;
-            let (origin, vision) =
-                parts.find(WanComponent::ImageEncoder, read, |network| match network {
-                    // The only one that Wan uses; nothing else is as wide.
-                    Network::ClipVision(config) if config.hidden == width => {
-                        Some(ClipVisionParts::vit_h())
-                    }
-                    _ => None,
-                })?;
+            let (origin, vision) = parts.find(WanComponent::ImageEncoder, read, |network| {
+                choose_vision(network, &transformer)
+            })?;
             (origin, Some(vision))
         }
     };
@@ -240,7 +222,7 @@ fn find_transformers(root: &Path) -> Result<Vec<Transformer>> {
 }
 
 /// The transformer that was named, and its other half where it has one; the noisy half first.
-fn pair(root: &Path) -> Result<(Transformer, Option<Transformer>)> {
+fn pair(root: &Path, sources: &PartSources) -> Result<(Transformer, Option<Transformer>)> {
     let folder = base_folder(root);
     let mut found = find_transformers(root)?;
     if root.is_dir() && found.len() == 2 {
@@ -268,12 +250,26 @@ fn pair(root: &Path) -> Result<(Transformer, Option<Transformer>)> {
     if named.config.image_dim.is_some() {
         return Ok((named, None));
     }
+    // A choice says which is which, whatever else lies there.
+    let place = match half {
+        Half::High => WanComponent::Transformer2,
+        Half::Low => WanComponent::Transformer,
+    };
+    if let Some(file) = sources.chosen.get(place.as_str())
+        && let Some(other) = Transformer::find(file)?.filter(|other| other.config == named.config)
+    {
+        return Ok(match half {
+            Half::High => (named, Some(other)),
+            Half::Low => (other, Some(named)),
+        });
+    }
     let wanted = half.rename(&named.file);
     let other = |file: &PathBuf| {
         let other = Half::of(file);
         other.is_some() && other != Some(half)
     };
     let mut candidates: Vec<PathBuf> = list_weights(folder)?.into_iter().filter(other).collect();
+    candidates.retain(|file| glance(file).is_model());
     if let Some(same) = candidates.iter().position(|file| stem(file) == wanted) {
         candidates = vec![candidates.swap_remove(same)];
     }
@@ -315,58 +311,111 @@ fn refuse_several(root: &Path) -> Error {
     )
 }
 
-/// What lies beside a transformer.
-struct Beside<'a> {
-    folder: &'a Path,
-    /// Weight files, the transformer's own first.
-    files: Vec<PathBuf>,
+/// A VAE whose latents the network takes.
+pub(super) fn choose_vae(network: &Network, transformer: &WanConfig) -> Option<WanVaeConfig> {
+    match network {
+        Network::WanVae(config) if config.latent_channels == transformer.out_channels => {
+            Some(config.clone())
+        }
+        _ => None,
+    }
 }
+
+/// A UMT5 of the width that the network reads.
+pub(super) fn choose_text(network: &Network, transformer: &WanConfig) -> Option<T5Config> {
+    match network {
+        Network::T5 {
+            config,
+            is_umt5: true,
+        } if config.hidden == transformer.text_dim => Some(config.clone()),
+        _ => None,
+    }
+}
+
+/// The only one that Wan uses; nothing else is as wide.
+pub(super) fn choose_vision(network: &Network, transformer: &WanConfig) -> Option<ClipVisionParts> {
+    match network {
+        Network::ClipVision(config) if Some(config.hidden) == transformer.image_dim => {
+            Some(ClipVisionParts::vit_h())
+        }
+        _ => None,
+    }
+}
+
+/// A part as it is looked for. Qwen-Image's VAE has the shapes of Wan 2.1's.
+pub(super) fn wanted(component: WanComponent) -> Wanted {
+    let plain = Wanted::plain((component.as_str(), component.title()));
+    match component {
+        WanComponent::Vae => plain.named(&["wan"], &["qwen"]),
+        WanComponent::TextEncoder => plain.named(&["umt5"], &[]),
+        _ => plain,
+    }
+}
+
+/// What lies beside a transformer.
+struct Beside<'a>(Search<'a>);
 
 impl Beside<'_> {
     fn config_path(&self, component: WanComponent) -> Option<PathBuf> {
-        let path = self.folder.join(component.as_str()).join("config.json");
+        let path = self.0.folder.join(component.as_str()).join("config.json");
         path.is_file().then_some(path)
     }
 
-    /// A component's folder with weights in it, else the first file that has it. `choose` tells the
-    /// numbers of a network that is wanted; a configuration beside the file counts more.
+    /// A component's folder with weights in it, else a file that has it. `choose` tells the numbers
+    /// of a network that is wanted; a configuration beside the file counts more.
     fn find<T>(
         &self,
         component: WanComponent,
         read: impl Fn(&Path) -> Result<T>,
         choose: impl Fn(&Network) -> Option<T>,
     ) -> Result<(Origin, T)> {
+        let wanted = wanted(component);
+        if let Some(chosen) = self.0.find_chosen(&wanted, &choose)? {
+            return Ok(chosen);
+        }
         let told = self.config_path(component);
-        let own = self.folder.join(component.as_str());
+        let own = self.0.folder.join(component.as_str());
         if let Some(path) = &told
             && list_weights(&own).is_ok_and(|files| !files.is_empty())
         {
             return Ok((Origin::Folder(own), read(path)?));
         }
-        for file in &self.files {
-            // Other things lie there too.
-            let Ok(set) = WeightSet::open_file(file) else {
-                continue;
-            };
-            let found = find_networks(&set)?
-                .into_iter()
-                .find_map(|part| Some((choose(&part.network)?, part)));
-            if let Some((config, part)) = found {
-                let file = file.clone();
-                let config = match &told {
-                    Some(path) => read(path)?,
-                    None => config,
-                };
-                return Ok((Origin::File { file, part }, config));
-            }
-        }
-        Err(Error::missing(
-            self.folder,
-            format!(
-                "{} (folder {}/, or its .safetensors or .gguf file)",
-                component.title(),
-                component.as_str()
-            ),
-        ))
+        let (origin, config) = self.0.find(&wanted, &read, choose)?;
+        let config = match &told {
+            Some(path) => read(path)?,
+            None => config,
+        };
+        Ok((origin, config))
     }
+}
+
+/// Puts chosen files in the places of the experts.
+fn replace_experts(
+    (mut first, mut second): (Transformer, Option<Transformer>),
+    sources: &PartSources,
+) -> Result<(Transformer, Option<Transformer>)> {
+    let chosen = |component: WanComponent, config: &WanConfig| -> Result<Option<Transformer>> {
+        let Some(file) = sources.chosen.get(component.as_str()) else {
+            return Ok(None);
+        };
+        let found = Transformer::find(file)?.filter(|other| other.config == *config);
+        found.map(Some).ok_or_else(|| {
+            Error::unsupported(
+                file,
+                format!(
+                    "it is not {} of this model: its sizes are others",
+                    component.title()
+                ),
+            )
+        })
+    };
+    if let Some(other) = &mut second
+        && let Some(found) = chosen(WanComponent::Transformer2, &other.config)?
+    {
+        *other = found;
+    }
+    if let Some(found) = chosen(WanComponent::Transformer, &first.config)? {
+        first = found;
+    }
+    Ok((first, second))
 }

@@ -4,10 +4,15 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Found, WanComponent, WanInput, WanParts};
+use super::{
+    Found, WanComponent, WanInput, WanParts,
+    files::{choose_text, choose_vae, choose_vision, wanted},
+};
 use crate::{
     ClipVisionParts, Error, LatentStats, Result, T5Config, WanConfig, WanVaeConfig,
-    json::read_config, layout::Origin,
+    json::read_config,
+    layout::Origin,
+    search::{PartSources, Search},
 };
 
 /// Classes of the reference library whose folders are read here.
@@ -38,7 +43,7 @@ pub(super) fn is_wan(root: &Path) -> bool {
 }
 
 /// Reads what a folder says.
-pub(super) fn read(root: &Path) -> Result<Found> {
+pub(super) fn read(root: &Path, sources: &PartSources) -> Result<Found> {
     let index: ModelIndex = read_config(&root.join("model_index.json"))?;
     if !CLASSES.contains(&index.class.as_str()) {
         return Err(Error::unknown_layout(
@@ -46,11 +51,37 @@ pub(super) fn read(root: &Path) -> Result<Found> {
             format!("it is a {}, which is no Wan model", index.class),
         ));
     }
-    let parts = read_parts(root, &index)?;
-    let origins = WanComponent::ALL.map(|component| match parts.has(component) {
+    let mut parts = read_parts(root, &index)?;
+    let mut origins = WanComponent::ALL.map(|component| match parts.has(component) {
         true => Origin::Folder(root.join(component.as_str())),
         false => Origin::Absent,
     });
+    let search = Search {
+        folder: root,
+        same: None,
+        sources,
+    };
+    let transformer = parts.transformer.clone();
+    if let Some((origin, vae)) = search.find_chosen(&wanted(WanComponent::Vae), &|network| {
+        choose_vae(network, &transformer)
+    })? {
+        (origins[WanComponent::Vae as usize], parts.vae) = (origin, vae);
+    }
+    if let Some((origin, text)) = search
+        .find_chosen(&wanted(WanComponent::TextEncoder), &|network| {
+            choose_text(network, &transformer)
+        })?
+    {
+        (origins[WanComponent::TextEncoder as usize], parts.text) = (origin, text);
+    }
+    if let Some(vision) = &mut parts.vision
+        && let Some((origin, found)) = search
+            .find_chosen(&wanted(WanComponent::ImageEncoder), &|network| {
+                choose_vision(network, &transformer)
+            })?
+    {
+        (origins[WanComponent::ImageEncoder as usize], *vision) = (origin, found);
+    }
     Ok(Found { parts, origins })
 }
 

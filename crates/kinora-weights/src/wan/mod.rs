@@ -6,7 +6,10 @@ mod files;
 mod folders;
 mod memory;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use kinora_core::WeightFile;
 
@@ -15,9 +18,13 @@ pub use self::{
     memory::{ClipEstimate, TILE_SHARED, TILE_SIDES},
 };
 use crate::{
-    ClipVisionParts, Error, LatentStats, Result, T5Config, WanConfig, WanVaeConfig, WeightSet,
-    layout::{Origin, base_folder, list_files_as},
+    ClipVisionParts, Error, LatentStats, Network, Result, T5Config, WanConfig, WanVaeConfig,
+    WeightSet,
+    layout::{
+        Origin, base_folder, list_files_as, path_of, read_stored_tokenizer, stores_tokenizer,
+    },
     ltx::scheduler_path,
+    search::{PartSources, list_elsewhere},
 };
 
 /// A part of a Wan model that has weights.
@@ -146,6 +153,8 @@ pub struct WanLayout {
     pub weights: Vec<WeightFile>,
     /// Bytes of the tensors of each component, in the order of [`WanComponent::ALL`].
     pub component_bytes: [u64; 5],
+    /// Files of parts that lie outside of the model's folder or were chosen, by component.
+    pub elsewhere: BTreeMap<String, PathBuf>,
     origins: [Origin; 5],
 }
 
@@ -160,10 +169,16 @@ pub fn is_wan(root: &Path) -> bool {
 /// Recognises a folder of the reference library, or a file with a transformer (or a folder with
 /// one, or with the two of Wan 2.2) and the other parts beside it.
 pub fn detect_wan(root: &Path) -> Result<WanLayout> {
+    detect_with(root, &PartSources::default())
+}
+
+/// The same, with parts from other places too.
+pub(crate) fn detect_with(root: &Path, sources: &PartSources) -> Result<WanLayout> {
     let Found { parts, origins } = match root.join("model_index.json").is_file() {
-        true => folders::read(root)?,
-        false => files::read(root)?,
+        true => folders::read(root, sources)?,
+        false => files::read(root, sources)?,
     };
+    let named = WanComponent::ALL.map(WanComponent::as_str).into_iter();
     check_parts(root, &parts)?;
     let mut layout = WanLayout {
         root: root.to_owned(),
@@ -171,6 +186,7 @@ pub fn detect_wan(root: &Path) -> Result<WanLayout> {
         parts,
         weights: Vec::new(),
         component_bytes: [0; 5],
+        elsewhere: list_elsewhere(root, sources, named.zip(&origins)),
         origins,
     };
     for component in WanComponent::ALL {
@@ -186,7 +202,8 @@ pub fn detect_wan(root: &Path) -> Result<WanLayout> {
             }
         }
     }
-    if !layout.has_tokenizer_files() && !layout.stores_tokenizer()? {
+    let text = &layout.origins[WanComponent::TextEncoder as usize];
+    if !layout.has_tokenizer_files() && !stores_tokenizer(text)? {
         return Err(Error::missing(
             layout.tokenizer_folder(),
             "tokenizer.json, or spiece.model (umt5 files for ComfyUI in safetensors have it inside)",
@@ -201,12 +218,6 @@ struct Found {
     /// In the order of [`WanComponent::ALL`].
     origins: [Origin; 5],
 }
-
-/// The tensor in which ComfyUI's text encoders carry their tokenizer, the bytes of `spiece.model`.
-const STORED_TOKENIZER: &str = "spiece_model";
-
-/// The published one has 4.5 MB.
-const MAX_TOKENIZER_BYTES: usize = 64 << 20;
 
 /// Whether the components fit each other.
 fn check_parts(root: &Path, parts: &WanParts) -> Result<()> {
@@ -320,6 +331,41 @@ impl WanLayout {
         })
     }
 
+    /// The parts for which another file can be chosen.
+    pub(crate) fn replaceable(&self) -> Vec<&'static str> {
+        let is_files = !self.root.join("model_index.json").is_file();
+        (WanComponent::ALL.into_iter())
+            .filter(|component| match component {
+                WanComponent::Transformer => is_files && self.parts.transformer_2.is_some(),
+                WanComponent::Transformer2 => is_files && self.parts.has(*component),
+                _ => self.parts.has(*component),
+            })
+            .map(WanComponent::as_str)
+            .collect()
+    }
+
+    /// Whether a network may stand for one of its parts, by the name of the part's folder.
+    pub(crate) fn takes(&self, part: &str, network: &Network) -> bool {
+        let transformer = &self.parts.transformer;
+        match part {
+            "vae" => files::choose_vae(network, transformer).is_some(),
+            "text_encoder" => files::choose_text(network, transformer).is_some(),
+            "image_encoder" => files::choose_vision(network, transformer).is_some(),
+            "transformer" | "transformer_2" => {
+                self.replaceable().contains(&part)
+                    && matches!(network, Network::Wan(config) if config.hidden() == transformer.hidden()
+                        && config.in_channels == transformer.in_channels
+                        && config.layers == transformer.layers)
+            }
+            _ => false,
+        }
+    }
+
+    /// Where a weight file of this model lies.
+    pub fn weight_path(&self, file: &WeightFile) -> PathBuf {
+        path_of(&self.root, &self.elsewhere, file)
+    }
+
     /// The folder of the tokenizer's files. Where there are none in it, the text encoder's file
     /// [carries the tokenizer](Self::read_stored_tokenizer).
     pub fn tokenizer_folder(&self) -> PathBuf {
@@ -339,24 +385,7 @@ impl WanLayout {
         if self.has_tokenizer_files() {
             return Ok(None);
         }
-        let Origin::File { file, .. } = &self.origins[WanComponent::TextEncoder as usize] else {
-            return Ok(None);
-        };
-        let set = WeightSet::open_file(file)?;
-        match set.shape(STORED_TOKENIZER) {
-            Some(shape) if shape.iter().product::<usize>() <= MAX_TOKENIZER_BYTES => {
-                Ok(Some((file.clone(), set.read(STORED_TOKENIZER)?)))
-            }
-            Some(_) => Err(Error::damaged(file, "the tokenizer in it is too large")),
-            None => Ok(None),
-        }
-    }
-
-    fn stores_tokenizer(&self) -> Result<bool> {
-        Ok(match &self.origins[WanComponent::TextEncoder as usize] {
-            Origin::File { file, .. } => WeightSet::open_file(file)?.has(STORED_TOKENIZER),
-            Origin::Folder(_) | Origin::Absent => false,
-        })
+        read_stored_tokenizer(&self.origins[WanComponent::TextEncoder as usize])
     }
 
     /// The scheduler's configuration, where there is one; files come without.

@@ -26,7 +26,7 @@ pub struct Recorded {
 
 pub fn read<T: DeserializeOwned>(name: &str) -> T {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
+        .join("../kinora-weights/tests/data")
         .join(name);
     let mut json = Vec::new();
     GzDecoder::new(File::open(path).unwrap())

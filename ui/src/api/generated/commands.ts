@@ -27,6 +27,8 @@ export const commands = {
   models_list: { method: "GET", path: "/api/models", reads: "models", changes: [] },
   /** One model and what it can do. */
   models_get: { method: "GET", path: "/api/models/{id}", reads: "models", changes: [] },
+  /** The parts of a model for which files can be chosen, and which files fit. */
+  models_components: { method: "GET", path: "/api/models/{id}/components", reads: "models", changes: [] },
   /** Every LoRA file in the folder loras of the models folder. */
   loras_list: { method: "GET", path: "/api/loras", reads: "models", changes: [] },
   /** What of a LoRA file fits a model, before anything is run. */
@@ -139,6 +141,7 @@ export interface CommandTypes {
   capabilities_get: { input: types.NoInput; output: types.StudioCapabilities };
   models_list: { input: types.NoInput; output: types.ModelList };
   models_get: { input: types.ModelRef; output: types.Model };
+  models_components: { input: types.ModelRef; output: types.ModelComponents };
   loras_list: { input: types.NoInput; output: types.LoraList };
   loras_check: { input: types.LoraQuery; output: types.LoraCheck };
   jobs_preflight: { input: types.RequestInput; output: types.Preflight };

@@ -376,6 +376,14 @@ export type Code = "invalid_input" | "not_found" | "conflict" | "unauthorized" |
  */
 export type Combine = "product" | "zip";
 
+/** A file that can stand for a part of a model. */
+export interface ComponentFile {
+  /** Size in bytes. */
+  bytes: number;
+  /** How requests name it. */
+  name: string;
+}
+
 /** The configuration. */
 export interface ConfigReport {
   /** The file that was read, or would be if it existed. */
@@ -1066,6 +1074,24 @@ export interface ModelAbility {
   variant: string;
 }
 
+/** A part of a model for which a file can be chosen. */
+export interface ModelComponent {
+  /** Files that fit. */
+  choices: ComponentFile[];
+  /** How requests name the part: `vae`, `text_encoder`. */
+  component: string;
+  /** The file that it has unless another is chosen. */
+  file: string;
+  /** What it is, for people. */
+  title: string;
+}
+
+/** The parts of a model for which files can be chosen. */
+export interface ModelComponents {
+  /** In the order of the model's parts. */
+  components: ModelComponent[];
+}
+
 /** The values that a form starts with. */
 export interface ModelDefaults {
   /** Distilled guidance, where the model has it. */
@@ -1339,12 +1365,19 @@ export interface PlannedLoraInput {
 
 /** The model of a plan, down to its files. */
 export interface PlannedModel {
+  /** Names of files that were chosen for components, instead of the model's own. */
+  components?: Record<string, string>;
   /** Architecture. */
   family: Family;
   /** Catalogue entry. */
   id: ModelId;
   /** Name for people. */
   name: string;
+  /**
+   * Files of components that do not lie in the model's folder or were chosen. They never leave
+   * this machine: recipes carry none.
+   */
+  parts?: Record<string, string>;
   /** Folder or file on this machine. Never leaves it: recipes carry an empty path. */
   root?: string;
   /** Release of the architecture. */
@@ -1355,12 +1388,19 @@ export interface PlannedModel {
 
 /** The model of a plan, down to its files. */
 export interface PlannedModelInput {
+  /** Names of files that were chosen for components, instead of the model's own. */
+  components?: Record<string, string>;
   /** Architecture. */
   family: Family;
   /** Catalogue entry. */
   id: ModelId;
   /** Name for people. */
   name: string;
+  /**
+   * Files of components that do not lie in the model's folder or were chosen. They never leave
+   * this machine: recipes carry none.
+   */
+  parts?: Record<string, string>;
   /** Folder or file on this machine. Never leaves it: recipes carry an empty path. */
   root?: string;
   /** Release of the architecture. */
@@ -1632,6 +1672,11 @@ export interface RenameSession {
 
 /** A request for pictures. Everything but the prompt may be left out; `resolve` fills it in. */
 export interface Request {
+  /**
+   * Files to take for parts of the model instead of its own, by the part's name: `vae`,
+   * `text_encoder`. Names as `models_components` lists them.
+   */
+  components?: Record<string, string>;
   /** Pictures of this prompt. */
   copies: number | null;
   /**
@@ -1702,6 +1747,11 @@ export interface Request {
 
 /** A request for pictures. Everything but the prompt may be left out; `resolve` fills it in. */
 export interface RequestInput {
+  /**
+   * Files to take for parts of the model instead of its own, by the part's name: `vae`,
+   * `text_encoder`. Names as `models_components` lists them.
+   */
+  components?: Record<string, string>;
   /** Pictures of this prompt. */
   copies?: number | null;
   /**
@@ -2392,7 +2442,10 @@ export interface WeightFile {
   bytes: number;
   /** Which part it is: `transformer`, `vae`, `text_encoder`, `text_encoder_2`. */
   component: string;
-  /** Path below the model's root, with `/` between its parts. */
+  /**
+   * Path below the model's root, with `/` between its parts; of a file that lies elsewhere the
+   * last two parts of its path.
+   */
   file: string;
   /** SHA-256 of the file in lower-case hex; known at the latest when the file was loaded. */
   sha256: string | null;
@@ -2404,7 +2457,10 @@ export interface WeightFileInput {
   bytes: number;
   /** Which part it is: `transformer`, `vae`, `text_encoder`, `text_encoder_2`. */
   component: string;
-  /** Path below the model's root, with `/` between its parts. */
+  /**
+   * Path below the model's root, with `/` between its parts; of a file that lies elsewhere the
+   * last two parts of its path.
+   */
   file: string;
   /** SHA-256 of the file in lower-case hex; known at the latest when the file was loaded. */
   sha256?: string | null;
