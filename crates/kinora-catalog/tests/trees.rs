@@ -236,7 +236,10 @@ fn a_file_can_be_chosen_for_a_part_by_its_name() {
         .collect();
     assert_eq!(
         names,
-        ["vae/sdxl_vae.safetensors", "vae/vae-ft-mse-840000.safetensors"]
+        [
+            "vae/sdxl_vae.safetensors",
+            "vae/vae-ft-mse-840000.safetensors"
+        ]
     );
     assert_eq!(parts[0].file, "juggernaut.safetensors");
     let choose = |id: &str, part: &str, name: &str| {
