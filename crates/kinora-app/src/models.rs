@@ -195,7 +195,7 @@ fn title(component: &str) -> &'static str {
 /// Why a model, or a part of one, is not to be had.
 pub(crate) fn to_problem(error: &kinora_catalog::Error) -> Problem {
     use kinora_catalog::Error as E;
-    let message = error.to_string();
+    let message = format!("failed to {error}");
     let list = |names: &[&str]| names.join(", ");
     match error {
         E::UnknownModel(_) => Problem::new(
