@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     error::{Error, Result},
     loras,
-    models::{self, Catalogue},
+    models::{self, Catalogue, FileFault},
     resolve::Candidate,
 };
 
@@ -115,6 +115,25 @@ impl Catalogue for LocalCatalogue {
     fn candidates(&self) -> Arc<Vec<Candidate>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&state.candidates)
+    }
+
+    fn faults(&self) -> Vec<FileFault> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        (state.catalogue.faults().iter())
+            .map(|fault| {
+                let path = fault.path.display().to_string();
+                let said = fault.to_string();
+                // The path stands beside it.
+                let reason = said.strip_prefix(&format!("{path}: ")).unwrap_or(&said);
+                let reason = reason
+                    .strip_prefix(&format!("failed to read {path}: "))
+                    .unwrap_or(reason);
+                FileFault {
+                    reason: reason.to_owned(),
+                    path,
+                }
+            })
+            .collect()
     }
 
     fn refresh(&self) -> bool {

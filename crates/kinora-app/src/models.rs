@@ -21,6 +21,11 @@ pub trait Catalogue: Send + Sync {
     /// Every model, with its files where it can be used. Cheap: called for every request.
     fn candidates(&self) -> Arc<Vec<Candidate>>;
 
+    /// Files in the model folders that cannot be used, and why.
+    fn faults(&self) -> Vec<FileFault> {
+        Vec::new()
+    }
+
     /// Looks through the folders again; whether a model came, went or changed. Blocks.
     fn refresh(&self) -> bool;
 
@@ -83,6 +88,18 @@ pub struct ModelList {
     pub models: Vec<Model>,
     /// The one that a request without a model gets; None: nothing is installed.
     pub default: Option<ModelId>,
+    /// Files in the model folders that cannot be used, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<FileFault>,
+}
+
+/// A file, or an entry of `models.toml`, that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileFault {
+    /// Where it lies.
+    pub path: String,
+    /// Why, and what to do about it.
+    pub reason: String,
 }
 
 /// A file that can stand for a part of a model.
@@ -127,7 +144,11 @@ pub async fn list(app: &App, _: NoInput) -> Result<ModelList> {
     let default = default_model(&candidates, &app.settings()).cloned();
     let mut models: Vec<Model> = candidates.iter().map(|found| found.model.clone()).collect();
     models.sort_by_key(|model| !model.is_installed);
-    Ok(ModelList { models, default })
+    Ok(ModelList {
+        models,
+        default,
+        faults: app.catalogue().faults(),
+    })
 }
 
 /// One model and what it can do.
@@ -174,7 +195,7 @@ fn title(component: &str) -> &'static str {
 /// Why a model, or a part of one, is not to be had.
 pub(crate) fn to_problem(error: &kinora_catalog::Error) -> Problem {
     use kinora_catalog::Error as E;
-    let message = error.to_string();
+    let message = format!("failed to {error}");
     let list = |names: &[&str]| names.join(", ");
     match error {
         E::UnknownModel(_) => Problem::new(

@@ -37,7 +37,13 @@ pub async fn run(context: &Context, arguments: Models) -> Result<u8, Refusal> {
                         ]
                     })
                     .collect();
-                text::table(&["id", "state", "size", "name"], &rows)
+                let table = text::table(&["id", "state", "size", "name"], &rows);
+                let faults = list.faults.iter();
+                let faults = faults.map(|fault| format!("\n  {}: {}", fault.path, fault.reason));
+                match faults.collect::<String>() {
+                    none if none.is_empty() => table,
+                    faults => format!("{table}\n\nCannot be used:{faults}"),
+                }
             });
         }
         Models::Show { id } => {

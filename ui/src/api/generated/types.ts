@@ -640,6 +640,14 @@ export interface Failure {
  */
 export type Family = "flux" | "sd1" | "sd2" | "sdxl" | "wan" | "ltx" | "ltx2";
 
+/** A file, or an entry of `models.toml`, that cannot be used. */
+export interface FileFault {
+  /** Where it lies. */
+  path: string;
+  /** Why, and what to do about it. */
+  reason: string;
+}
+
 /** The format of a result's file, whatever its kind: `png`, `mp4`. No two formats share a name. */
 export type FileFormat = ImageFormat | ClipFormat;
 
@@ -1111,6 +1119,8 @@ export type ModelId = string;
 export interface ModelList {
   /** The one that a request without a model gets; None: nothing is installed. */
   default: ModelId | null;
+  /** Files in the model folders that cannot be used, and why. */
+  faults?: FileFault[];
   /** Every model, installed ones first. */
   models: Model[];
 }

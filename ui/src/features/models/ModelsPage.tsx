@@ -86,6 +86,21 @@ export default function ModelsPage() {
           </section>
         ))
       )}
+      {!search && !!data?.faults?.length && (
+        <section className="mb-7" aria-labelledby="unusable-files">
+          <h2 id="unusable-files" className="text-ink-2 mb-2.5 text-sm font-medium">
+            Files that cannot be used
+          </h2>
+          <ul className="bg-panel border-line divide-line divide-y rounded-lg border text-sm">
+            {data.faults.map(({ path, reason }) => (
+              <li key={`${path} ${reason}`} className="px-4 py-2.5">
+                <p className="font-medium break-all">{path}</p>
+                <p className="text-ink-2 mt-0.5">{reason}</p>
+              </li>
+            ))}
+          </ul>
+        </section>
+      )}
     </Page>
   );
 }
