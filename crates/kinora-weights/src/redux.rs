@@ -229,13 +229,11 @@ fn find_folder(place: &Path) -> Option<PathBuf> {
         .take(MAX_ENTRIES)
         .filter_map(|entry| Some(entry.ok()?.file_name()))
         .collect();
-    let called = |base: &str| {
+    BASES.iter().find_map(|base| {
         let mut named = names.iter().filter(|name| name.eq_ignore_ascii_case(base));
-        named
-            .find(|name| place.join(name).is_dir())
-            .map(|name| place.join(name))
-    };
-    BASES.iter().find_map(|base| called(base))
+        let name = named.find(|name| place.join(name).is_dir())?;
+        Some(place.join(name))
+    })
 }
 
 /// The current revision of the base in the cache that this folder is a revision in.

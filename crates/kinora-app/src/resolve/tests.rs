@@ -138,6 +138,11 @@ fn a_chosen_part_becomes_part_of_the_plan_or_is_refused() {
     assert_eq!(problems[0].field.as_deref(), Some("components"));
 }
 
+/// The picture that is here, as plans name it.
+fn here() -> Value {
+    json!({"sha256": &HERE[6..], "width": 1200, "height": 800, "path": "/inputs/a"})
+}
+
 /// What a row of the table expects.
 enum Expect {
     /// Accepted; these members of the first plan have these values; so many notes.
@@ -282,7 +287,8 @@ fn table() -> Vec<(Value, Expect)> {
         (
             json!({"model": "varier", "image": HERE}),
             Ok_(
-                json!({"mode": "variation", "prompt": "", "source": {"strength": 1.0}}),
+                json!({"mode": "variation", "prompt": "",
+                       "source": {"image": here(), "strength": 1.0}}),
                 0,
             ),
         ),
@@ -291,15 +297,19 @@ fn table() -> Vec<(Value, Expect)> {
                    "more_images": [{"image": HERE}, {"image": HERE, "strength": 0.25}]}),
             Ok_(
                 json!({"prompt": "x", "source": {
+                    "image": here(),
                     "strength": 0.5,
-                    "more_images": [{"strength": 0.5, "image": {"sha256": &HERE[6..]}},
-                                    {"strength": 0.25}]}}),
+                    "more_images": [{"image": here(), "strength": 0.5},
+                                    {"image": here(), "strength": 0.25}]}}),
                 0,
             ),
         ),
-        (json!({"model": "varier"}), No(&[(INVALID, "image")])),
         (
-            json!({"model": "varier", "more_images": [{"image": HERE}]}),
+            json!({"prompt": "x", "model": "varier"}),
+            No(&[(INVALID, "image")]),
+        ),
+        (
+            json!({"prompt": "x", "model": "varier", "more_images": [{"image": HERE}]}),
             No(&[(INVALID, "image")]),
         ),
         (
