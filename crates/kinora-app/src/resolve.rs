@@ -50,13 +50,16 @@ pub struct Context<'a> {
     /// speaks of.
     pub lora: &'a dyn Fn(&ModelId, &str) -> Result<PlannedLora, Problem>,
     /// A model with files chosen for its parts.
-    pub components:
-        &'a dyn Fn(&ModelId, &BTreeMap<String, String>) -> Result<PlannedModel, Problem>,
+    pub components: &'a ChooseParts<'a>,
     /// A random seed below 2³².
     pub random_seed: &'a dyn Fn() -> u32,
     /// Reads prompts, with this studio's wildcards.
     pub library: &'a kinora_prompts::Library,
 }
+
+/// A model with files, by the names of the parts that they stand for.
+type ChooseParts<'a> =
+    dyn Fn(&ModelId, &BTreeMap<String, String>) -> Result<PlannedModel, Problem> + 'a;
 
 /// Where a request stands in a list.
 #[derive(Clone, Copy, Debug, Default)]

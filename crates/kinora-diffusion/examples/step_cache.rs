@@ -3,7 +3,7 @@
 //! from the one whose steps were all computed.
 //!
 //! ```text
-//! cargo run --release --example step_cache -- starter/image 256 20 "a red house at dusk" 0.05 0.1 0.2
+//! cargo run --release -p kinora-diffusion --example step_cache -- starter/image 256 20 "a red house at dusk" 0.05 0.1 0.2
 //! ```
 
 use std::{env, error::Error, path::Path};

@@ -161,10 +161,13 @@ fn every_stage_and_step_is_told_in_order() {
         .iter()
         .map(|(_, stage, step, steps)| (*stage, *step, *steps))
         .collect();
-    use Stage::{Decoding, Encoding, Generating};
+    use Stage::{Decoding, Encoding, Generating, Loading};
     assert_eq!(
         told,
         [
+            // The text encoders, with the first text.
+            (Loading, 0, 100),
+            (Loading, 100, 100),
             (Encoding, 0, 1),
             (Encoding, 1, 1),
             (Generating, 0, 4),

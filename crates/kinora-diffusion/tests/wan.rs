@@ -172,10 +172,13 @@ fn frames_come_while_the_rest_is_still_decoded() {
     assert_eq!(steps(Stage::Decoding), [(0, 3), (1, 3), (2, 3), (3, 3)]);
     let last = log.stages.iter().rfind(|s| s.1 == Stage::Generating);
     assert_eq!(last.map(|s| (s.2, s.3)), Some((4, 4)));
-    // The other expert is read when its steps come.
-    let loading = log.stages.iter().position(|s| s.1 == Stage::Loading);
-    let first = log.stages.iter().position(|s| s.1 == Stage::Generating);
-    assert!(loading > first && loading.is_some(), "{:?}", log.stages);
+    // The text encoder is read when there is something to encode, the other expert when its steps
+    // come.
+    let first = |stage| log.stages.iter().position(|s| s.1 == stage);
+    let last_loading = log.stages.iter().rposition(|s| s.1 == Stage::Loading);
+    assert!(first(Stage::Loading).is_some(), "{:?}", log.stages);
+    assert!(first(Stage::Loading) < first(Stage::Encoding));
+    assert!(last_loading > first(Stage::Generating), "{:?}", log.stages);
 }
 
 #[test]

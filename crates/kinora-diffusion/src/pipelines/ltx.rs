@@ -5,9 +5,10 @@
 mod adapter_tests;
 mod params;
 mod run;
+mod texts;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -28,7 +29,6 @@ use super::{
     on_demand::OnDemand,
     packing::{to_frames, to_tokens},
     picture,
-    text_cache::KeptTexts,
 };
 use crate::{
     Error, Result,
@@ -311,76 +311,7 @@ impl LtxPipeline {
         Ok(())
     }
 
-    // ---- encode -------------------------------------------------------------------------------
-
-    /// Every distinct text of the jobs, encoded once if it was not kept.
-    fn encode(
-        &self,
-        jobs: &[LtxParams],
-        watch: &mut dyn RunWatch,
-        timings: &mut [JobTimings],
-    ) -> Result<HashMap<(String, usize), Tensor>> {
-        let kept = self.kept_texts()?;
-        let mut texts = HashMap::new();
-        for (job, params) in jobs.iter().enumerate() {
-            if watch.is_cancelled(job) {
-                continue;
-            }
-            let start = Instant::now();
-            let negative = params.active_guidance().map(|_| &params.negative_prompt);
-            let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
-            let length = params.text_tokens;
-            let mut is_missing = false;
-            for text in &wanted {
-                if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
-                    match (kept.as_ref()).and_then(|kept| kept.find(text, &[length], ["tokens"])) {
-                        Some([tokens]) => {
-                            entry.insert(tokens);
-                        }
-                        None => is_missing = true,
-                    }
-                }
-            }
-            if is_missing && !self.text.is_read() {
-                watch.stage(job, Stage::Loading, 0, 100);
-                self.text.get(&mut |_| {})?;
-                watch.stage(job, Stage::Loading, 100, 100);
-            }
-            let count = wanted.len() as u32;
-            for (i, text) in (0u32..).zip(wanted) {
-                watch.stage(job, Stage::Encoding, i, count);
-                if let Entry::Vacant(entry) = texts.entry((text.clone(), length)) {
-                    let encoded = entry.insert(self.encode_text(text, length)?);
-                    if let Some(kept) = &kept {
-                        kept.keep(text, &[length], &[("tokens", encoded)]);
-                    }
-                }
-            }
-            watch.stage(job, Stage::Encoding, count, count);
-            timings[job].encoding_ms = milliseconds(start);
-        }
-        Ok(texts)
-    }
-
-    /// The texts that were kept of this model.
-    fn kept_texts(&self) -> Result<Option<KeptTexts<'_>>> {
-        let Some(cache) = &self.texts else {
-            return Ok(None);
-        };
-        let mut texts = cache.of("LTX-Video", &self.device, self.dtype);
-        self.text.sign(&mut texts)?;
-        texts.add(self.tokenizer.digest()?.as_bytes());
-        Ok(Some(texts))
-    }
-
-    /// The embeddings of a text's real tokens, (1, tokens, width). T5 sees the padding; the blocks do
-    /// not.
-    pub(crate) fn encode_text(&self, text: &str, text_tokens: usize) -> Result<Tensor> {
-        let count = self.tokenizer.encode_within(text, text_tokens)?.len();
-        let ids = self.tokenizer.encode(text, text_tokens)?;
-        let all = self.text.get(&mut |_| {})?.forward(&[ids], None)?;
-        Ok(all.narrow(1, 0, count.max(1))?.contiguous()?)
-    }
+    // Encoding is in `texts`.
 
     // ---- prepare ------------------------------------------------------------------------------
 
@@ -666,11 +597,6 @@ impl LtxPipeline {
     /// Its VAE.
     pub(crate) fn vae(&self) -> &LtxVae {
         &self.vae
-    }
-
-    /// Its text encoder, read if it is not in memory, and tokenizer.
-    pub(crate) fn text(&self) -> Result<(&T5Encoder, &Tokenizer)> {
-        Ok((self.text.get(&mut |_| {})?, &self.tokenizer))
     }
 }
 

@@ -17,7 +17,7 @@ use kinora_weights::{
 use super::{
     ImageParams, JobTimings, RunLimits, RunWatch, TextCache,
     on_demand::OnDemand,
-    text_cache::KeptTexts,
+    text_cache::{KeptTexts, or_none},
     unet::{
         UnetStage, milliseconds, open_tokenizer,
         rows::{Conditioning, Prompted, Said},
@@ -137,7 +137,7 @@ impl SdPipeline {
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Prompted>> {
-        let kept = self.kept_texts()?;
+        let kept = or_none(self.kept_texts());
         let mut known: HashMap<TextKey, Tensor> = HashMap::new();
         let mut texts = Vec::with_capacity(jobs.len());
         for (job, params) in jobs.iter().enumerate() {

@@ -19,7 +19,7 @@ use super::{
     ImageParams, JobTimings, RunLimits, RunWatch, TextCache,
     on_demand::OnDemand,
     params::PretendedSizes,
-    text_cache::KeptTexts,
+    text_cache::{KeptTexts, or_none},
     unet::{
         UnetStage, milliseconds, open_tokenizer,
         rows::{Conditioning, Prompted, Said},
@@ -222,7 +222,7 @@ impl SdxlPipeline {
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Prompted>> {
-        let kept = self.kept_texts()?;
+        let kept = or_none(self.kept_texts());
         let mut known: HashMap<TextKey, EncodedText> = HashMap::new();
         let mut texts = Vec::with_capacity(jobs.len());
         for (job, params) in jobs.iter().enumerate() {

@@ -76,6 +76,15 @@ pub(crate) struct KeptTexts<'a> {
     device: Device,
 }
 
+/// The texts of a run, or none where what decides them cannot be told: everything is encoded then, and
+/// no job fails for it.
+pub(crate) fn or_none<T>(texts: Result<Option<T>>) -> Option<T> {
+    texts.unwrap_or_else(|error| {
+        tracing::warn!(%error, "encoded texts are neither looked for nor kept");
+        None
+    })
+}
+
 impl TextCache {
     /// A cache in a folder, which is made when it is needed, of at most `limit` bytes. `sha256_of`
     /// tells what a weight file holds, where that is known without reading it.

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use candle_core::{DType, Device, Tensor};
 use kinora_weights::{WeightSet, detect};
 
-use super::{FluxInput, FluxPipeline};
-use crate::adapters::{
-    Adaptive, WeightedAdapter,
-    testing::{Recorded, below, bits, distance, f32s, open_all},
+use super::FluxPipeline;
+use crate::{
+    adapters::{
+        Adaptive, WeightedAdapter,
+        testing::{Recorded, below, bits, distance, f32s, open_all},
+    },
+    denoisers::FluxInput,
 };
 
 const CASE: &str = "flux_dev";
