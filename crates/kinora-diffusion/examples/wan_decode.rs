@@ -1,7 +1,7 @@
 //! What decoding a clip of Wan takes, by its length, whole and in tiles:
-//! `wan_decode WIDTH HEIGHT FRAMES…` prints, for each number of frames, megabytes besides weights at
-//! the peak. The VAE is Wan 2.1's with a quarter of its width, its weights are noise: memory does not
-//! depend on them, and that of the full width is four times as much.
+//! `wan_decode whole|tiles WIDTH HEIGHT FRAMES…` prints, for each number of frames, megabytes besides
+//! weights at the peak. The VAE is Wan 2.1's with a twelfth of its width, its weights are noise: memory does not
+//! depend on them, and that of the full width is twelve times as much.
 
 mod timing;
 
@@ -17,35 +17,39 @@ use kinora_weights::{LatentStats, WanVaeConfig};
 use timing::{forget_peak, memory};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let numbers = std::env::args().skip(1).map(|text| text.parse::<usize>());
+    let usage = "usage: wan_decode whole|tiles WIDTH HEIGHT FRAMES…";
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [way, numbers @ ..] = args.as_slice() else {
+        return Err(usage.into());
+    };
+    let numbers = numbers.iter().map(|text| text.parse::<usize>());
     let numbers = numbers.collect::<Result<Vec<_>, _>>();
-    let usage = "usage: wan_decode WIDTH HEIGHT FRAMES…";
-    let Ok([width, height, lengths @ ..]) = numbers.as_deref() else {
+    let (Ok([width, height, lengths @ ..]), "whole" | "tiles") = (numbers.as_deref(), way.as_str())
+    else {
         return Err(usage.into());
     };
     let config = WanVaeConfig {
-        base_dim: 24,
-        decoder_base_dim: 24,
+        base_dim: 8,
+        decoder_base_dim: 8,
         ..WanVaeConfig::wan21()
     };
     let vae = noise(&config)?;
+    let (loaded, _) = memory();
     let (rows, columns) = (height / config.scale(), width / config.scale());
     // The reference's.
     let tiles = WanTiles::of_pixels(256, 64, config.scale());
-    println!("{width} × {height}, {} tiles", tiles.count(rows, columns));
     for frames in lengths {
         let count = vae.latent_frames(*frames);
         let shape = (count, config.latent_channels, rows, columns);
         let latents = Tensor::randn(0f32, 1f32, shape, &Device::Cpu)?;
-        let whole = peak(|| {
+        forget_peak();
+        if way == "whole" {
             let mut decoding = vae.decoding();
             for i in 0..count {
                 // The frames go to the file at once.
                 decoding.push(&latents.narrow(0, i, 1)?)?;
             }
-            Ok(())
-        })?;
-        let tiled = peak(|| {
+        } else {
             // The frames wait in 8 bits.
             let mut canvas = vec![0u8; 3 * width * height * frames];
             let mut put = 0;
@@ -56,19 +60,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
                 Ok(())
             })?;
-            Ok(())
-        })?;
-        println!("{frames} frames: whole {whole:.0} MB, in tiles {tiled:.0} MB");
+        }
+        let peak = memory().1.saturating_sub(loaded) as f64 / 1e6;
+        println!("{way}, {width} × {height}, {frames} frames: {peak:.0} MB");
     }
     Ok(())
-}
-
-/// Megabytes that a call takes at its peak.
-fn peak(call: impl FnOnce() -> kinora_diffusion::Result<()>) -> kinora_diffusion::Result<f64> {
-    let (before, _) = memory();
-    forget_peak();
-    call()?;
-    Ok(memory().1.saturating_sub(before) as f64 / 1e6)
 }
 
 fn noise(config: &WanVaeConfig) -> Result<WanVae, Box<dyn Error>> {
