@@ -167,6 +167,7 @@ mod tests {
     fn key(name: &str) -> ModelKey {
         ModelKey {
             root: PathBuf::from(name),
+            parts: BTreeMap::new(),
             files: Vec::new(),
         }
     }

@@ -25,7 +25,7 @@ use kinora_weights::{
 use self::{
     likes::Encoded,
     pictures::{Preparation, Start, first_step},
-    rows::{Conditioning, Row, batches},
+    rows::{Row, batches},
 };
 use super::{
     Checkpoint, ImageParams, JobTimings, RgbImage, RunLimits, RunWatch, TextCache,

@@ -18,7 +18,7 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
-use kinora_core::{Expert, Stage, plan::NUMERICS};
+use kinora_core::{Expert, plan::NUMERICS};
 use kinora_weights::{
     lora::LoraTargets,
     wan::{WanComponent, WanInput as Input, WanLayout, WanParts},

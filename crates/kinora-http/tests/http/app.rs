@@ -44,6 +44,25 @@ impl Catalogue for OneModel {
         Vec::new()
     }
 
+    fn components(
+        &self,
+        _: &ModelId,
+    ) -> Result<Vec<kinora_app::models::ComponentChoices>, kinora_core::Problem> {
+        Ok(Vec::new())
+    }
+
+    fn with_components(
+        &self,
+        model: &ModelId,
+        _: &std::collections::BTreeMap<String, String>,
+    ) -> Result<PlannedModel, kinora_core::Problem> {
+        Err(kinora_core::Problem::new(
+            kinora_core::Code::NotFound,
+            format!("{model} has no such part"),
+            "",
+        ))
+    }
+
     fn lora(
         &self,
         _: &ModelId,

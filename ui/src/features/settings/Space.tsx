@@ -30,7 +30,11 @@ export function Space() {
     { label: 'Pictures', usage: status.pictures, colour: 'var(--lamp)' },
     { label: 'Trash', usage: status.trash, colour: 'var(--bad)' },
     { label: 'Previews and checkpoints of jobs', usage: status.work, colour: 'var(--info-fill)' },
-    { label: 'Thumbnails, contact sheets and encoded prompts', usage: status.caches, colour: 'var(--good-fill)' },
+    {
+      label: 'Thumbnails, contact sheets and encoded prompts',
+      usage: status.caches,
+      colour: 'var(--good-fill)',
+    },
     { label: 'Database', usage: status.database, colour: 'var(--ink-3)' },
     {
       label: 'Files that Kinora does not know',
