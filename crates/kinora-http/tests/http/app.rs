@@ -584,6 +584,7 @@ async fn every_operation_answers_as_documented() {
         ("models_list", json!({}), 200),
         ("models_get", json!({"id": "starter"}), 200),
         ("models_get", json!({"id": "nothing"}), 404),
+        ("models_components", json!({"id": "starter"}), 200),
         ("loras_list", json!({}), 200),
         (
             "loras_check",
