@@ -548,7 +548,11 @@ impl RunWatch for GroupRun<'_> {
     }
 
     fn resume(&mut self, job: usize) -> Option<Checkpoint> {
-        self.jobs[self.selected[job]].find_checkpoint()
+        let job = &mut self.jobs[self.selected[job]];
+        let checkpoint = job.find_checkpoint()?;
+        // The first step that is told of counts more; after the last one none is.
+        job.timings.resumed_steps = checkpoint.step;
+        Some(checkpoint)
     }
 
     fn wants_checkpoint(&mut self, job: usize) -> bool {
