@@ -75,7 +75,7 @@ test('a prompt becomes a picture in the window, a dropped list several, and a dr
     await window.click("//button[starts-with(normalize-space(), 'Draft') and not(@aria-disabled)]");
     // It plays: its frames are decoded and time goes by.
     await window.waitFor(`
-      const clip = document.querySelector('[aria-label="Player"] video');
+      const clip = document.querySelector('main video');
       if (!clip || clip.readyState < 2) return false;
       if (clip.paused) void clip.play();
       return clip.videoWidth >= 128 && clip.currentTime > 0.2;`);
