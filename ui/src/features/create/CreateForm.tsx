@@ -38,10 +38,13 @@ import { useStore } from '@/lib/store';
 export function CreateForm() {
   const { data: settings } = useSettings();
   const chosen = useStore(draftStore).model;
+  const wanted = useModel(chosen ?? settings?.default_model);
   const form = useRequestForm({
     store: draftStore,
-    model: useModel(chosen ?? settings?.default_model),
-    beginning: 'Write a prompt to begin.',
+    model: wanted,
+    beginning: wanted?.capabilities.modes.includes('variation')
+      ? 'Give a picture to begin, with words or without.'
+      : 'Write a prompt to begin.',
     onQueued: (batch) => followedStore.set({ batch, job: null }),
   });
   const { draft, model, change } = form;

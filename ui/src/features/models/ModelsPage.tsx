@@ -95,7 +95,7 @@ export default function ModelsPage() {
             {data.faults.map(({ path, reason }) => (
               <li key={`${path} ${reason}`} className="px-4 py-2.5">
                 <p className="font-medium break-all">{path}</p>
-                <p className="text-ink-2 mt-0.5">{reason}</p>
+                <p className="text-ink-2 mt-0.5">Not used: {reason}.</p>
               </li>
             ))}
           </ul>
