@@ -1,4 +1,5 @@
 // Starting from pictures, against the real server with the built-in model.
+import { expectOnlyMaskedChanged } from './masked';
 import { expect, expectDecoded, go, test } from './studio';
 
 interface Assets {
@@ -78,6 +79,12 @@ test('a mask is painted over a picture, and only there is painted anew', async (
   const { plan } = assets[0]!.recipe;
   expect(plan.mode).toBe('inpaint');
   expect(plan.source?.mask?.sha256).toMatch(/^[0-9a-f]{64}$/);
+  const [source, result, mask] = await Promise.all([
+    studio.read(`/media/assets/${assets[1]!.id}`),
+    studio.read(`/media/assets/${assets[0]!.id}`),
+    studio.read(`/media/inputs/${plan.source!.mask!.sha256}`),
+  ]);
+  expectOnlyMaskedChanged(source, result, mask);
 });
 
 test('a dropped picture without settings goes into the form', async ({ page, studio }) => {

@@ -118,6 +118,13 @@ export class Studio {
     return JSON.parse(text) as T;
   }
 
+  /** A file that the server hands out. */
+  async read(path: string): Promise<Uint8Array> {
+    const answer = await fetch(this.url + path);
+    if (!answer.ok) throw new Error(`GET ${path}: ${answer.status}`);
+    return new Uint8Array(await answer.arrayBuffer());
+  }
+
   /** Waits until the queue has nothing to do. */
   async rest(): Promise<void> {
     await expect

@@ -136,11 +136,29 @@ export class DesktopWindow {
     );
   }
 
+  /** Presses keys one after the other, wherever the focus is. */
+  async press(...keys: string[]): Promise<void> {
+    const actions = keys.flatMap((value) => [
+      { type: 'keyDown', value },
+      { type: 'keyUp', value },
+    ]);
+    await request(`${this.base}/actions`, 'POST', {
+      actions: [{ type: 'key', id: 'keyboard', actions }],
+    });
+  }
+
   private act(xpath: string, action: string, body: unknown): Promise<void> {
     return until(
       async () => {
         const id = await this.find(xpath);
-        await request(`${this.base}/element/${id}/${action}`, 'POST', body);
+        try {
+          await request(`${this.base}/element/${id}/${action}`, 'POST', body);
+        } catch (error) {
+          // The driver scrolls to the nearest edge, which may lie under a bar that stays.
+          const scroll = `arguments[0].scrollIntoView({ block: 'center' })`;
+          await this.execute(scroll, { [ELEMENT]: id });
+          throw error;
+        }
         return true;
       },
       90_000,
