@@ -155,11 +155,12 @@ export function useLogs(query: LogQuery, isLive: boolean) {
   });
 }
 
-/** What a request would do. `null`: nothing to ask yet. */
+/** What a request would do, and which request that was: the last answer stays while the next is
+ * awaited. `null`: nothing to ask yet. */
 export function usePreflight(request: RequestInput | null) {
   return useQuery({
     queryKey: [...keys.preflights(), request],
-    queryFn: () => call('jobs_preflight', request!),
+    queryFn: async () => ({ ...(await call('jobs_preflight', request!)), asked: request! }),
     enabled: request !== null,
     placeholderData: keepPreviousData,
     staleTime: 5000,

@@ -55,6 +55,18 @@ const PLACED = new Set([
   'video.vae_tiling',
 ]);
 
+const IN_LIST = /^(loras|more_images)\[(\d+)\]/;
+
+/** Whether what is said about a place in a list is about what stands there now: the answer may be
+ * older than the row. */
+function isStillThere({ field }: Problem, asked: RequestInput, now: RequestInput): boolean {
+  const [, list, place] = IN_LIST.exec(field ?? '') ?? [];
+  if (!list) return true;
+  const at = (request: RequestInput) =>
+    JSON.stringify(request[list as 'loras' | 'more_images']?.[Number(place)]);
+  return at(asked) === at(now);
+}
+
 /** `loras[2].weight` has its place as well. */
 const isPlaced = (field: string) => PLACED.has(field.replace(/^(loras|more_images)\[.*/, '$1'));
 
@@ -109,7 +121,10 @@ export function useRequestForm({
   });
   const preflight = usePreflight(model ? requestOf(settled) : null);
 
-  const said = refused.length ? refused : (preflight.data?.problems ?? []);
+  const answered = (preflight.data?.problems ?? []).filter((problem) =>
+    isStillThere(problem, preflight.data!.asked, requestOf(draft)),
+  );
+  const said = refused.length ? refused : answered;
   // Before the first attempt, what was not given yet is a beginning and not a mistake: words, and in
   // an empty form the picture that a model cannot do without.
   const isMissing = ({ field }: Problem) =>

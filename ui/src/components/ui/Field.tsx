@@ -99,7 +99,7 @@ export function Messages({ problems = [], notes = [] }: FieldMessages) {
       {problems.map(({ message, hint }) => (
         <p key={message} role="alert" className="text-bad flex gap-1.5 text-xs">
           <CircleAlert size={14} className="mt-px shrink-0" aria-hidden="true" />
-          <span>
+          <span className="min-w-0 wrap-anywhere">
             {asSentence(message)} {hint}
           </span>
         </p>
@@ -107,7 +107,7 @@ export function Messages({ problems = [], notes = [] }: FieldMessages) {
       {notes.map((note) => (
         <p key={note} className="text-info flex gap-1.5 text-xs">
           <Info size={14} className="mt-px shrink-0" aria-hidden="true" />
-          <span>{note}</span>
+          <span className="min-w-0 wrap-anywhere">{note}</span>
         </p>
       ))}
     </>

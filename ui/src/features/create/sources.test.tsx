@@ -188,6 +188,35 @@ describe('LoRA files', () => {
     expect(draftStore.get().loras).toHaveLength(1);
   });
 
+  it('take what was said about them along when they go', async () => {
+    const user = userEvent.setup();
+    const preflight = backend.jobs_preflight.bind(backend);
+    vi.spyOn(backend, 'jobs_preflight').mockImplementation((request) => ({
+      ...preflight(request),
+      problems: (request.loras ?? []).flatMap(({ name }, index) =>
+        name === 'lost'
+          ? [
+              {
+                code: 'not_found',
+                message: 'lost is gone',
+                hint: '',
+                field: `loras[${index}].name`,
+              },
+            ]
+          : [],
+      ),
+    }));
+    const prompt = 'a hill';
+    draftStore.set({ ...emptyDraft, prompt, loras: [{ name: 'lost', weight: 1 }] });
+    renderPage(<CreatePage />);
+    expect(await screen.findByText(/lost is gone/)).toBeInTheDocument();
+    // The answer about the new row is still to come.
+    act(() => draftStore.set((now) => ({ ...now, loras: [{ name: 'styles/neon', weight: 1 }] })));
+    expect(screen.getByRole('group', { name: 'styles/neon' })).toBeInTheDocument();
+    expect(screen.queryByText(/lost is gone/)).toBeNull();
+    await user.click(screen.getByRole('button', { name: 'Remove styles/neon' }));
+  });
+
   it('have a place where they are put', async () => {
     const user = userEvent.setup();
     backend.loras = [];
