@@ -2,12 +2,12 @@
 """compare.py: how fast Kinora is against the reference library, on the same weights, in one run; then the queue.
 
     make bench, or: PYTHON tools/bench/compare.py --examples target/release/examples [--threads 2] [--pairs 3]
-                    [--rounds 8] [--out docs/benchmarks.md] [--only starter,middle,networks,queue]
+                    [--rounds 8] [--out docs/benchmarks.md] [--only starter,middle,networks,cases,queue]
 
-where PYTHON has torch, diffusers and transformers, and the folder holds the examples `bench` and `bench_networks` of
-kinora-diffusion and `queue_bench` of kinora-queue. Times one denoiser forward, one VAE decode and one whole picture in
-steady state, one picture from the start of a process to its file, and single networks at their true sizes, with the
-memory that they take. The two sides take turns, so that whatever else the machine does meets both; of all rounds the
+where PYTHON has torch, diffusers and transformers, and the folder holds the examples `bench`, `bench_networks` and
+`bench_cases` of kinora-diffusion and `queue_bench` of kinora-queue. Times one denoiser forward, one VAE decode and one
+whole picture in steady state, one picture from the start of a process to its file, single networks at their true sizes,
+with the memory that they take, and the whole calls of every family's tiny model. The two sides take turns, so that whatever else the machine does meets both; of all rounds the
 best counts. Prints Markdown; with --out it also replaces what stands between the marks in that
 page. Ends with 1 when the queue missed a limit."""
 import argparse
@@ -129,6 +129,27 @@ def compare_networks(a, folder: Path) -> tuple[str, str]:
     return "\n".join(speed), "\n".join(memory)
 
 
+def compare_cases(a, folder: Path) -> str:
+    """The table of whole calls of every family's tiny model."""
+    environment = {**os.environ, "RAYON_NUM_THREADS": str(a.threads), "BENCH_THREADS": str(a.threads), "OMP_NUM_THREADS": str(a.threads)}
+    script, rounds = ROOT / "tools/bench/cases.py", str(max(1, a.rounds // 4))
+    subprocess.run([sys.executable, script, "make", folder], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    cases = sorted(model.parent for model in folder.glob("*/model"))
+    best = ({}, {})
+    for _ in range(a.pairs):
+        for side, command in enumerate(([sys.executable, script, "time", folder, rounds], [a.examples / "bench_cases", rounds, *cases])):
+            for name, result in read_json(command, environment).items():
+                kept = best[side].setdefault(name, result)
+                best[side][name] = {key: min(value, kept[key]) for key, value in result.items()}
+    theirs, mine = best
+    table = ["| case | reference ms | Kinora ms | times as fast | processor time, ms | times as little |", "|---|---:|---:|---:|---:|---:|"]
+    for name in theirs:
+        them, us = theirs[name], mine[name]
+        table.append(f"| {name} | {them['ms']:.1f} | {us['ms']:.1f} | **{them['ms'] / us['ms']:.1f}** "
+                     f"| {them['cpu_ms']:.1f} / {us['cpu_ms']:.1f} | {them['cpu_ms'] / us['cpu_ms']:.1f} |")
+    return "\n".join(table)
+
+
 def fill(page: str, name: str, text: str) -> str:
     """The page with `text` between the marks of that name."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
@@ -143,7 +164,7 @@ def main():
     ap.add_argument("--pairs", type=int, default=3, help="how often the two sides take turns")
     ap.add_argument("--rounds", type=int, default=8, help="rounds of one turn")
     ap.add_argument("--out", type=Path)
-    ap.add_argument("--only", default="starter,middle,networks,queue", type=lambda text: text.split(","))
+    ap.add_argument("--only", default="starter,middle,networks,cases,queue", type=lambda text: text.split(","))
     a = ap.parse_args()
     load = os.getloadavg()[0]
     sections = {}
@@ -152,6 +173,8 @@ def main():
             sections["speed"] = compare(a, Path(folder))
         if "networks" in a.only:
             sections["networks"], sections["memory"] = compare_networks(a, Path(folder) / "networks")
+        if "cases" in a.only:
+            sections["cases"] = compare_cases(a, Path(folder) / "cases")
     is_good = True
     if "queue" in a.only:
         queue = subprocess.run([a.examples / "queue_bench"], capture_output=True, text=True)
@@ -160,7 +183,7 @@ def main():
     sections["machine"] = "\n".join((
         f"- Machine: {describe_machine()}", f"- Versions: {describe_versions()}",
         f"- {a.threads} threads on each side, activations in f32; best of {a.pairs} turns of {a.rounds} rounds (a quarter "
-        f"of that for the middle model and the single networks)",
+        f"of that for the middle model, the single networks and the tiny cases)",
         f"- {datetime.date.today().isoformat()}; load average when it began: {load:.2f}"))
     for name, text in sections.items():
         print(f"\n## {name}\n\n{text}")

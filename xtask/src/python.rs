@@ -28,6 +28,7 @@ pub fn bench() -> Result<()> {
     for (package, example) in [
         ("kinora-diffusion", "bench"),
         ("kinora-diffusion", "bench_networks"),
+        ("kinora-diffusion", "bench_cases"),
         ("kinora-queue", "queue_bench"),
     ] {
         run(command("cargo")

@@ -213,3 +213,21 @@ fn a_folder_that_is_no_case_is_an_error() {
     let error = parity::run(&cases()).unwrap_err().to_string();
     assert!(error.contains("case.json"), "{error}");
 }
+
+#[test]
+fn a_recorded_call_of_each_family_can_be_made_again_and_again() {
+    for case in [
+        "flux_schnell",
+        "sd15",
+        "sdxl_turbo",
+        "wan22_t2v_a14b",
+        "ltx_video",
+        "ltx2",
+    ] {
+        let mut replay = parity::Replay::open(&cases().join(case)).unwrap();
+        replay.run().unwrap();
+        replay.run().unwrap();
+    }
+    let error = parity::Replay::open(&cases()).err().unwrap().to_string();
+    assert!(error.contains("case.json"), "{error}");
+}

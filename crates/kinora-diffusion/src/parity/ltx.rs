@@ -35,7 +35,7 @@ pub(super) fn compare(case: Case) -> Result<Vec<StageResult>> {
 }
 
 /// The recorded call as a job.
-fn read_job(case: &Case) -> Result<LtxParams> {
+pub(super) fn read_job(case: &Case) -> Result<LtxParams> {
     let inputs = &case.description.inputs;
     let [prompt] = inputs.prompt.list() else {
         return Err(Error::bad_weights(

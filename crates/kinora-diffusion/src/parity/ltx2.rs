@@ -36,7 +36,7 @@ pub(super) fn compare(case: Case) -> Result<Vec<StageResult>> {
 }
 
 /// The recorded call as a job.
-fn read_job(case: &Case, pipeline: &Ltx2Pipeline) -> Result<Ltx2Params> {
+pub(super) fn read_job(case: &Case, pipeline: &Ltx2Pipeline) -> Result<Ltx2Params> {
     let inputs = &case.description.inputs;
     let [prompt] = inputs.prompt.list() else {
         return Err(Error::bad_weights(

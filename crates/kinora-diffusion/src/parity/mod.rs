@@ -10,6 +10,7 @@ mod ltx;
 mod ltx2;
 mod pictures;
 mod redux;
+mod replay;
 mod schedulers;
 mod unet;
 mod wan;
@@ -21,6 +22,7 @@ use kinora_core::Stage;
 use kinora_weights::FluxKind;
 
 use self::case::Case;
+pub use self::replay::Replay;
 use crate::{
     Error, Result,
     denoisers::FluxInput,

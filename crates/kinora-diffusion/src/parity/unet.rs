@@ -13,8 +13,8 @@ use crate::{
     Error, Result,
     denoisers::UnetInput,
     pipelines::{
-        FluxOptions, ImageParams, PretendedSizes, RunLimits, SdOptions, SdPipeline, SdxlPipeline,
-        SourceImage,
+        FluxOptions, ImageParams, PretendedSizes, RunLimits, RunWatch, SdOptions, SdPipeline,
+        SdxlPipeline, SourceImage,
         unet::{UnetStage, guidance::guide_evenly},
     },
     text::Chunks,
@@ -22,12 +22,23 @@ use crate::{
 };
 
 /// A pipeline of the family.
-enum Model {
+pub(super) enum Model {
     Sd(Box<SdPipeline>),
     Sdxl(Box<SdxlPipeline>),
 }
 
 impl Model {
+    /// Loads it on the processor in f32.
+    pub(super) fn open(layout: &ModelLayout) -> Result<Self> {
+        let (device, dtype, on_load) = (&Device::Cpu, DType::F32, &mut |_| {});
+        Ok(if layout.sd().is_some_and(|parts| parts.clip_2.is_some()) {
+            let pipeline = SdxlPipeline::open(layout, device, dtype, on_load)?;
+            Self::Sdxl(Box::new(pipeline))
+        } else {
+            Self::Sd(Box::new(SdPipeline::open(layout, device, dtype, on_load)?))
+        })
+    }
+
     fn stage(&self) -> &UnetStage {
         match self {
             Self::Sd(pipeline) => pipeline.stage(),
@@ -35,7 +46,7 @@ impl Model {
         }
     }
 
-    fn run(&mut self, jobs: &[ImageParams], watch: &mut Recorder) -> Result<()> {
+    pub(super) fn run(&mut self, jobs: &[ImageParams], watch: &mut dyn RunWatch) -> Result<()> {
         match self {
             Self::Sd(pipeline) => pipeline.run(jobs, RunLimits::NONE, watch),
             Self::Sdxl(pipeline) => pipeline.run(jobs, RunLimits::NONE, watch),
@@ -46,16 +57,8 @@ impl Model {
 
 /// Runs a case of Stable Diffusion on the processor in f32.
 pub(super) fn run(case: Case, layout: &ModelLayout) -> Result<Vec<StageResult>> {
-    let on_load = &mut |_| {};
-    let (device, dtype) = (&Device::Cpu, DType::F32);
     let is_xl = layout.sd().is_some_and(|parts| parts.clip_2.is_some());
-    let mut model = if is_xl {
-        Model::Sdxl(Box::new(SdxlPipeline::open(
-            layout, device, dtype, on_load,
-        )?))
-    } else {
-        Model::Sd(Box::new(SdPipeline::open(layout, device, dtype, on_load)?))
-    };
+    let mut model = Model::open(layout)?;
     let jobs = read_jobs(&case, is_xl)?;
     let mut report = Report {
         case,
@@ -73,7 +76,7 @@ pub(super) fn run(case: Case, layout: &ModelLayout) -> Result<Vec<StageResult>> 
 }
 
 /// The recorded call as jobs.
-fn read_jobs(case: &Case, is_xl: bool) -> Result<Vec<ImageParams>> {
+pub(super) fn read_jobs(case: &Case, is_xl: bool) -> Result<Vec<ImageParams>> {
     let inputs = case.inputs();
     let fault = |reason: &str| Error::bad_weights(case.path(), reason);
     let prompts = inputs.prompt.list();

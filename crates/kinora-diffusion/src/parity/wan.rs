@@ -41,7 +41,7 @@ pub(super) fn compare(case: Case) -> Result<Vec<StageResult>> {
 }
 
 /// The recorded call as jobs.
-fn read_jobs(case: &Case) -> Result<Vec<VideoParams>> {
+pub(super) fn read_jobs(case: &Case) -> Result<Vec<VideoParams>> {
     let inputs = &case.description.inputs;
     let noise = case.noise()?;
     let prompts = inputs.prompt.list();
