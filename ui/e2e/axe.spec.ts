@@ -1,7 +1,5 @@
 // WCAG 2.2 AA on every page, in both themes, with content and over it.
-import AxeBuilder from '@axe-core/playwright';
-import type { Page } from '@playwright/test';
-
+import { expectAccessible } from './accessible';
 import { expect, go, test } from './studio';
 
 const PAGES = [
@@ -21,23 +19,6 @@ const PAGES = [
   '/settings/logs',
   '/settings/about',
 ];
-
-async function expectAccessible(page: Page, where: string): Promise<void> {
-  // Colours are measured when nothing fades any more.
-  await page.evaluate(async () => {
-    const running = document
-      .getAnimations()
-      .filter((animation) => animation.effect?.getTiming().iterations !== Infinity);
-    await Promise.allSettled(running.map((animation) => animation.finished));
-  });
-  const { violations } = await new AxeBuilder({ page })
-    .withTags(['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'])
-    .analyze();
-  const told = violations.map(
-    ({ id, help, nodes }) => `${id}: ${help}\n  ${nodes.map((node) => node.html).join('\n  ')}`,
-  );
-  expect(told, where).toEqual([]);
-}
 
 for (const theme of ['dark', 'light'] as const) {
   test(`no violations on any page, ${theme}`, async ({ page, studio }) => {

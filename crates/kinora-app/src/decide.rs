@@ -1,9 +1,12 @@
 //! What decisions about requests depend on at one moment: catalogue, settings, time, memory.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use jiff::Zoned;
-use kinora_core::Plan;
+use kinora_core::{ModelId, Plan, PlannedModel, Problem};
 use kinora_prompts::Library;
 use rand::Rng as _;
 
@@ -29,7 +32,13 @@ pub(crate) struct Decisions {
     batch_tag: String,
     app: Arc<App>,
     library: Library,
+    /// Models with chosen parts, as far as they were asked for: the rows of a list mostly ask for
+    /// the same ones, and each answer looks through folders and headers.
+    with_parts: Mutex<HashMap<Parts, Result<PlannedModel, Problem>>>,
 }
+
+/// A model and the files that were chosen for its parts.
+type Parts = (ModelId, BTreeMap<String, String>);
 
 impl Decisions {
     /// The state as it is now.
@@ -47,6 +56,7 @@ impl Decisions {
             batch_tag: format!("{:08x}", rand::rng().random::<u32>()),
             app: Arc::clone(app),
             library: prompts::library(app),
+            with_parts: Mutex::default(),
         }
     }
 
@@ -61,6 +71,21 @@ impl Decisions {
         needed.unwrap_or(0)
     }
 
+    fn with_components(
+        &self,
+        model: &ModelId,
+        chosen: &BTreeMap<String, String>,
+    ) -> Result<PlannedModel, Problem> {
+        let lock = || (self.with_parts.lock()).unwrap_or_else(PoisonError::into_inner);
+        let parts = (model.clone(), chosen.clone());
+        if let Some(known) = lock().get(&parts) {
+            return known.clone();
+        }
+        let found = self.catalogue.with_components(model, chosen);
+        lock().insert(parts, found.clone());
+        found
+    }
+
     /// Runs `work` with the state as `resolve` takes it.
     pub fn with<T>(&self, work: impl FnOnce(&Context<'_>) -> T) -> T {
         work(&Context {
@@ -71,7 +96,7 @@ impl Decisions {
             memory_needed: &|plan| self.memory_needed(plan),
             picture: &|reference| inputs::find(&self.app, reference),
             lora: &|model, name| self.catalogue.lora(model, name),
-            components: &|model, chosen| self.catalogue.with_components(model, chosen),
+            components: &|model, chosen| self.with_components(model, chosen),
             random_seed: &|| rand::rng().random(),
             library: &self.library,
         })

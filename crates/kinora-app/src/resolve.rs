@@ -691,10 +691,11 @@ impl Check {
         };
         // Written so that NaN is refused as well.
         if !(asked >= range.min && asked <= range.max) {
+            let name = field.rsplit('.').next().unwrap_or(field);
             self.refuse(
                 field,
                 format!(
-                    "a {field} of {asked} is not possible; this model takes {} to {}",
+                    "a {name} of {asked} is not possible; this model takes {} to {}",
                     range.min, range.max
                 ),
                 format!("Use {default} if in doubt."),

@@ -24,6 +24,8 @@ pub struct DraftOf {
 pub enum ParentRole {
     /// The picture that it started from.
     Image,
+    /// A picture besides that one.
+    MoreImage,
     /// The mask that said what was painted anew.
     Mask,
     /// The picture that the clip ends with.
@@ -37,6 +39,9 @@ pub enum ParentRole {
 pub struct Relative {
     /// What the older of the two was to the younger.
     pub role: ParentRole,
+    /// Which of several in that role, from 0.
+    #[serde(default)]
+    pub place: u32,
     /// The other one.
     pub asset: Asset,
 }

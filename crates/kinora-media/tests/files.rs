@@ -349,36 +349,72 @@ fn exif(orientation: u16) -> Vec<u8> {
     exif
 }
 
-#[test]
-fn a_photo_stands_as_the_camera_was_held() {
-    // Black on the left, white on the right, and wider than high.
+/// A JPEG of 32 × 16 pixels whose left half is black and whose upper right quarter is grey, held in
+/// one of the ways that cameras tell.
+fn photo(orientation: u16) -> Vec<u8> {
     let pixels: Vec<u8> = (0..32 * 16)
-        .flat_map(|i| if i % 32 < 16 { [0; 3] } else { [255; 3] })
+        .flat_map(|i| match (i % 32 < 16, i / 32 < 8) {
+            (true, _) => [0; 3],
+            (false, true) => [128; 3],
+            (false, false) => [255; 3],
+        })
         .collect();
     let mut jpeg = Vec::new();
     image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 95)
         .encode(&pixels, 32, 16, image::ExtendedColorType::Rgb8)
         .unwrap();
-    let held = |orientation: u16| {
-        let exif = exif(orientation);
-        let mut photo = jpeg[..2].to_vec();
-        photo.extend([0xff, 0xe1]);
-        photo.extend((exif.len() as u16 + 2).to_be_bytes());
-        photo.extend(exif);
-        photo.extend(&jpeg[2..]);
-        kinora_media::decode(&photo).unwrap()
-    };
-    let upright = held(1);
-    assert_eq!((upright.width, upright.height), (32, 16));
-    let turned = held(6);
-    assert_eq!((turned.width, turned.height), (16, 32));
-    // What was on the left is on top.
-    assert!(turned.rgb[..3].iter().all(|value| *value < 40));
-    assert!(
-        turned.rgb[turned.rgb.len() - 3..]
-            .iter()
-            .all(|value| *value > 215)
-    );
-    // Nonsense turns nothing.
-    assert_eq!((held(99).width, held(99).height), (32, 16));
+    let exif = exif(orientation);
+    let mut photo = jpeg[..2].to_vec();
+    photo.extend([0xff, 0xe1]);
+    photo.extend((exif.len() as u16 + 2).to_be_bytes());
+    photo.extend(exif);
+    photo.extend(&jpeg[2..]);
+    photo
+}
+
+/// The corners of a picture, from the upper left clockwise, as black, grey and white.
+fn corners(picture: &kinora_media::Picture) -> String {
+    let (right, bottom) = (picture.width as usize - 1, picture.height as usize - 1);
+    [(0, 0), (right, 0), (right, bottom), (0, bottom)]
+        .map(
+            |(x, y)| match picture.rgb[3 * (y * picture.width as usize + x)] {
+                0..60 => 'b',
+                60..200 => 'g',
+                200.. => 'w',
+            },
+        )
+        .iter()
+        .collect()
+}
+
+#[test]
+fn a_photo_stands_as_the_camera_was_held() {
+    for (orientation, upright) in [
+        (1, "bgwb"),
+        (2, "gbbw"),
+        (3, "wbbg"),
+        (4, "bwgb"),
+        (5, "bbwg"),
+        (6, "bbgw"),
+        (7, "wgbb"),
+        (8, "gwbb"),
+        // Nonsense turns nothing.
+        (0, "bgwb"),
+        (99, "bgwb"),
+    ] {
+        let photo = photo(orientation);
+        let picture = kinora_media::decode(&photo).unwrap();
+        let size = if (5..=8).contains(&orientation) {
+            (16, 32)
+        } else {
+            (32, 16)
+        };
+        assert_eq!((picture.width, picture.height), size, "{orientation}");
+        assert_eq!(corners(&picture), upright, "{orientation}");
+        // Small copies stand upright too, and do not say that they were held otherwise.
+        let small = kinora_media::thumbnail(&photo, 16).unwrap();
+        let small = kinora_media::decode(&small).unwrap();
+        assert_eq!((small.width, small.height), (size.0 / 2, size.1 / 2));
+        assert_eq!(corners(&small), upright, "{orientation}, small");
+    }
 }

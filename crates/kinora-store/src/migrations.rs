@@ -13,7 +13,12 @@ pub(crate) const APPLICATION_ID: i64 = 0x4b6e_7261;
 
 /// One step per format. Each is the list of its tables' parts, in an order in which every table
 /// comes after those that it refers to.
-const STEPS: &[&[&str]] = &[FIRST, &[assets::V2], &[lineage::V3, timings::V3]];
+const STEPS: &[&[&str]] = &[
+    FIRST,
+    &[assets::V2],
+    &[lineage::V3, timings::V3],
+    &[lineage::V4],
+];
 
 const FIRST: &[&str] = &[
     settings::V1,

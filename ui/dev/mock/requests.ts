@@ -10,6 +10,11 @@ export class MockRequests extends MockState {
     return MODELS.find((model) => model.id === (request.model ?? usual));
   }
 
+  /** Whether a file may stand for a part. */
+  protected isPart(_part: string, _file: string): boolean {
+    return true;
+  }
+
   protected check(request: RequestInput): {
     problems: Problem[];
     notes: { field?: string; message: string }[];
@@ -52,6 +57,13 @@ export class MockRequests extends MockState {
       bad('copies', `Copies must be from ${copies.min} to ${copies.max}.`, 'Ask for fewer copies.');
     if (request.guidance != null && !guidance)
       bad('guidance', `${model.name} has no guidance.`, 'Leave it out.');
+    for (const [part, file] of Object.entries(request.components ?? {}))
+      if (!this.isPart(part, file))
+        bad(
+          `components.${part}`,
+          `failed to use ${file} as the ${part} of ${model.name}: there is no such file`,
+          'No other file in the model folders fits there.',
+        );
     for (const side of ['width', 'height'] as const) {
       const value = request[side];
       if (value == null) continue;
@@ -100,6 +112,7 @@ export class MockRequests extends MockState {
         name: model.name,
         family: model.family,
         variant: model.variant,
+        ...(request.components && { components: request.components }),
         weights: [
           {
             component: 'transformer',

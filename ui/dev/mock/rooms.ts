@@ -1,5 +1,5 @@
 // The rest of the scripted studio: the machine, models, sessions, settings, disk space, dropped files.
-import type { LoraInfo, Session, Settings } from '@/api/types';
+import type { ComponentFile, LoraInfo, ModelComponents, Session, Settings } from '@/api/types';
 import { MODELS, PROMPTS } from './data';
 import { MockPictures } from './pictures';
 import { type Fields, refuse } from './state';
@@ -110,6 +110,36 @@ export class MockRooms extends MockPictures {
       ignored: 0,
       unmatched: [{ key: 'lora_te_extra', reason: 'the model has no such part' }],
       unmatched_count: 2,
+    };
+  }
+
+  /** Files for parts, by the part's name; models that are not here take none. */
+  parts: Record<string, ComponentFile[]> = {
+    vae: [
+      { name: 'vae/ae-tuned.safetensors', bytes: 335e6 },
+      { name: 'vae/old/taef1.safetensors', bytes: 9.8e6 },
+    ],
+    text_encoder: [],
+    text_encoder_2: [{ name: 'text_encoders/t5xxl_fp8_e4m3fn.safetensors', bytes: 4.9e9 }],
+  };
+  protected override isPart(part: string, file: string) {
+    return this.parts[part]?.some(({ name }) => name === file) ?? false;
+  }
+  models_components({ id }: Fields): ModelComponents {
+    const model = this.models_get({ id });
+    if (model.family !== 'flux') return { components: [] };
+    const titles = {
+      vae: 'VAE',
+      text_encoder: 'Text encoder',
+      text_encoder_2: 'Second text encoder',
+    };
+    return {
+      components: Object.entries(titles).map(([component, title]) => ({
+        component,
+        title,
+        file: `${component}/model.safetensors`,
+        choices: this.parts[component] ?? [],
+      })),
     };
   }
 

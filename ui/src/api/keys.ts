@@ -42,6 +42,7 @@ export const keys = {
   models: () => ['models'] as const,
   loras: () => ['models', 'loras'] as const,
   loraCheck: (model: string, name: string) => ['models', 'lora-check', model, name] as const,
+  modelParts: (model: string) => ['models', 'parts', model] as const,
   settings: () => ['settings', 'chosen'] as const,
   config: () => ['settings', 'config'] as const,
   system: () => ['system', 'info'] as const,

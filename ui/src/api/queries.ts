@@ -52,6 +52,16 @@ export function useLoraCheck(model: string, name: string) {
   });
 }
 
+/** The parts of a model and the files that fit them. People add some while the app is open. */
+export function useModelParts(model: string, isWanted: boolean) {
+  return useQuery({
+    queryKey: keys.modelParts(model),
+    queryFn: () => call('models_components', { id: model }),
+    enabled: isWanted,
+    staleTime: 0,
+  });
+}
+
 /** The model of that name, or the one that a request without a model gets. */
 export function useModel(id: string | null | undefined): Model | undefined {
   const { data } = useModels();

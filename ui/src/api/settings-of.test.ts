@@ -29,6 +29,15 @@ describe('the settings of a plan', () => {
     });
   });
 
+  it('carry the files that stood for parts of the model', () => {
+    const made = plan();
+    const components = { vae: 'vae/ae-tuned.safetensors' };
+    const again = settingsOf({ ...made, model: { ...made.model, components } });
+    expect(draftRequest(readDraft(again))).toMatchObject({ components });
+    expect(draftRequest(readDraft(settingsOf(made)))).not.toHaveProperty('components');
+    expect(readDraft({ components: { vae: 3, text_encoder: '' } }).components).toEqual({});
+  });
+
   it('of words alone name no picture', () => {
     const request = draftRequest(readDraft(settingsOf(plan())));
     expect(request).not.toHaveProperty('image');

@@ -12,6 +12,7 @@ export function settingsOf(plan: Plan): Record<string, unknown> {
     negative_prompt: template ? template.negative_prompt : plan.negative_prompt,
     expansion: template && template.expansion !== 'random' ? template.expansion : null,
     model: plan.model.id,
+    components: plan.model.components ?? {},
     width: size.width,
     height: size.height,
     steps: draft?.steps ?? plan.steps,

@@ -10,7 +10,14 @@ import { keys } from '@/api/keys';
 import type { Model } from '@/api/types';
 import { animates, isUsable, takesImage } from '@/components/request/ability';
 import { toastError } from '@/components/toast';
-import { clipDraftStore, draftStore, startFrom, updateClip, updateDraft } from '@/lib/draft';
+import {
+  chooseModel,
+  clipDraftStore,
+  draftStore,
+  startFrom,
+  updateClip,
+  updateDraft,
+} from '@/lib/draft';
 
 /** Hands a file in; null where it could not be taken, which it says. */
 export async function keepPicture(file: Blob): Promise<KeptInput | null> {
@@ -52,7 +59,7 @@ export function useStartFrom() {
     const next =
       model ?? modelFor(data.models, chosen, ({ capabilities }) => takesImage(capabilities));
     if (next && next.id !== chosen) {
-      updateDraft({ model: next.id });
+      updateDraft(chooseModel(next.id));
       toast.success(`The picture is in the form, for ${next.name}.`);
     } else if (next) {
       toast.success('The picture is in the form.');
@@ -76,6 +83,6 @@ export function useBeginClip() {
     const next = modelFor(data.models, clipDraftStore.get().model, ({ capabilities }) =>
       animates(capabilities),
     );
-    if (next) updateClip({ model: next.id });
+    if (next) updateClip(chooseModel(next.id));
   };
 }

@@ -1,5 +1,6 @@
 // The forms of the Create and the Video page, outside of them: any page can put settings into them
 // ("use settings"). Only what the user chose is set; everything else is the model's default.
+import { asTyped } from './format';
 import { createStoredStore } from './store';
 
 /** An adapter file that is wanted, by its name in the folder of LoRA files. */
@@ -51,6 +52,8 @@ export interface Draft {
   /** What becomes of choices; `null`: each picture draws its own words. */
   expansion: string | null;
   model: string | null;
+  /** Files for parts of the model instead of its own, by the part's name. */
+  components: Record<string, string>;
   width: number | null;
   height: number | null;
   steps: number | null;
@@ -93,6 +96,7 @@ export const emptyDraft: Draft = {
   negative_prompt: '',
   expansion: null,
   model: null,
+  components: {},
   width: null,
   height: null,
   steps: null,
@@ -118,9 +122,6 @@ export const emptyDraft: Draft = {
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** A number as it was typed: the server computes in single precision, where 0.6 is 0.60000002. */
-const asTyped = (value: number) => (Number.isInteger(value) ? value : Number(value.toPrecision(7)));
-
 function readLoras(stored: unknown): DraftLora[] {
   if (!Array.isArray(stored)) return [];
   return stored.flatMap((item) => {
@@ -142,6 +143,15 @@ function readImages(stored: unknown): DraftImage[] {
     const { image, strength } = item;
     return [{ image, strength: typeof strength === 'number' ? asTyped(strength) : null }];
   });
+}
+
+function readComponents(stored: unknown): Record<string, string> {
+  if (!isObject(stored)) return {};
+  return Object.fromEntries(
+    Object.entries(stored).filter(
+      (entry): entry is [string, string] => typeof entry[1] === 'string' && entry[1] !== '',
+    ),
+  );
 }
 
 function readVideo(stored: unknown): DraftVideo {
@@ -172,6 +182,10 @@ export function readDraft(stored: unknown): Draft {
     }
     if (key === 'more_images') {
       draft.more_images = readImages(value);
+      continue;
+    }
+    if (key === 'components') {
+      draft.components = readComponents(value);
       continue;
     }
     if (key === 'video') {
@@ -209,6 +223,11 @@ export function loadSettings(settings: object): '/create' | '/video' {
   return isClip ? '/video' : '/create';
 }
 
+/** Another model; files for parts were chosen for the one before. */
+export function chooseModel(model: string | null): Pick<Draft, 'model' | 'components'> {
+  return { model, components: {} };
+}
+
 /** Another picture to start from; a mask belongs to the one that it was painted over. */
 export function startFrom(
   image: string | null,
@@ -230,6 +249,7 @@ const chosen = (members: object): Record<string, unknown> =>
 
 /** The members that are set, as a request. */
 export function draftRequest({
+  components,
   loras,
   video,
   more_images,
@@ -238,6 +258,7 @@ export function draftRequest({
   const ofClip = chosen(video);
   return {
     ...chosen(draft),
+    ...(Object.keys(components).length ? { components } : {}),
     ...(more_images.length ? { more_images: more_images.map(chosen) } : {}),
     ...(loras.length ? { loras } : {}),
     ...(Object.keys(ofClip).length ? { video: ofClip } : {}),

@@ -130,3 +130,8 @@ export function titleCase(code: string): string {
   const words = code.replaceAll('_', ' ');
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
+
+/** A number as it was typed: the server computes in single precision, where 0.6 is 0.60000002. */
+export function asTyped(value: number): number {
+  return Number.isInteger(value) ? value : Number(value.toPrecision(7));
+}

@@ -1,6 +1,8 @@
 // Small hooks without knowledge of Kinora.
 import { useCallback, useEffect, useLayoutEffect, useRef, useState, type RefObject } from 'react';
 
+import { matchesChord } from './keys';
+
 /** The value as it was when it last stood still for `ms`. */
 export function useDebounced<T>(value: T, ms: number): T {
   const [settled, setSettled] = useState(value);
@@ -63,6 +65,20 @@ export function useLatest<A extends unknown[], R>(callback: (...args: A) => R): 
     ref.current = callback;
   });
   return useCallback((...args: A) => ref.current(...args), []);
+}
+
+/** Does what belongs to a chord wherever on the page it is pressed. */
+export function useChords(actions: Record<string, () => void>): void {
+  const act = useLatest((event: KeyboardEvent) => {
+    const found = Object.entries(actions).find(([chord]) => matchesChord(event, chord));
+    if (!found) return;
+    event.preventDefault();
+    found[1]();
+  });
+  useEffect(() => {
+    addEventListener('keydown', act);
+    return () => removeEventListener('keydown', act);
+  }, [act]);
 }
 
 /**

@@ -1,7 +1,9 @@
 //! The columns of a list: which headings are known, and what their cells may hold.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use kinora_core::{
-    LoraRequest, ModelId, PictureRef, Priority, Request, Rng, Sampler, Schedule, Seed,
+    ImageRequest, LoraRequest, ModelId, PictureRef, Priority, Request, Rng, Sampler, Schedule, Seed,
 };
 
 /// What a column sets.
@@ -26,6 +28,8 @@ pub enum Column {
 pub enum Setting {
     /// Model.
     Model,
+    /// Files for its parts: `vae=ae-tuned, text_encoder_2=t5xxl`.
+    Components,
     /// Seed; `random` and `-1` are none.
     Seed,
     /// Pixels.
@@ -52,6 +56,10 @@ pub enum Setting {
     Rng,
     /// Picture to start from.
     Image,
+    /// A picture besides the first, by its number: 2 is the second.
+    MoreImage(u8),
+    /// How much the picture of that number counts.
+    MoreStrength(u8),
     /// What of it is painted anew.
     Mask,
     /// How far the result may move away from it.
@@ -72,6 +80,8 @@ pub enum Setting {
     ContextFrames,
     /// Frames that neighbouring windows share.
     ContextOverlap,
+    /// Whether frames are decoded in tiles although the whole would fit.
+    VaeTiling,
     /// Step rule.
     Sampler,
     /// Spacing of the noise levels.
@@ -83,11 +93,13 @@ const FORMATS: &str =
     "png, jpeg or webp; for clips mp4, mp4_h265, mp4_av1, webm, gif, animated_webp or frames";
 
 /// Headings as they are written in files, the usual one of each column first.
-const KNOWN: [(&str, Column); 37] = [
+const KNOWN: [(&str, Column); 40] = [
     ("prompt", Column::Prompt),
     ("negative", Column::Negative),
     ("negative_prompt", Column::Negative),
     ("model", Column::Setting(Setting::Model)),
+    ("components", Column::Setting(Setting::Components)),
+    ("component", Column::Setting(Setting::Components)),
     ("seed", Column::Setting(Setting::Seed)),
     ("width", Column::Setting(Setting::Width)),
     ("height", Column::Setting(Setting::Height)),
@@ -114,6 +126,7 @@ const KNOWN: [(&str, Column); 37] = [
     ("sound", Column::Setting(Setting::Sound)),
     ("context_frames", Column::Setting(Setting::ContextFrames)),
     ("context_overlap", Column::Setting(Setting::ContextOverlap)),
+    ("vae_tiling", Column::Setting(Setting::VaeTiling)),
     ("sampler", Column::Setting(Setting::Sampler)),
     ("schedule", Column::Setting(Setting::Schedule)),
     ("scheduler", Column::Setting(Setting::Schedule)),
@@ -125,7 +138,22 @@ const KNOWN: [(&str, Column); 37] = [
 
 /// Headings that are known, for suggestions.
 pub fn known_headings() -> impl Iterator<Item = &'static str> {
-    KNOWN.iter().map(|(heading, _)| *heading)
+    let numbered = ["image_2", "strength_2"];
+    KNOWN.iter().map(|(heading, _)| *heading).chain(numbered)
+}
+
+/// The setting of a heading with a number behind it: `image_2` to `image_9`, `strength_2` and so on.
+fn numbered(heading: &str) -> Option<Setting> {
+    let (word, number) = heading.rsplit_once('_')?;
+    let number = match number.as_bytes() {
+        [digit @ b'2'..=b'9'] => digit - b'0',
+        _ => return None,
+    };
+    match word {
+        "image" | "picture" => Some(Setting::MoreImage(number)),
+        "strength" => Some(Setting::MoreStrength(number)),
+        _ => None,
+    }
 }
 
 /// A heading in its plain form: small letters, `_` between words, without braces.
@@ -151,10 +179,11 @@ impl Column {
             return Column::Comment;
         }
         let name = normalize(heading);
-        KNOWN
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map_or(Column::Variable(name), |(_, column)| column.clone())
+        let known = KNOWN.iter().find(|(known, _)| *known == name);
+        match known {
+            Some((_, column)) => column.clone(),
+            None => numbered(&name).map_or(Column::Variable(name), Column::Setting),
+        }
     }
 
     /// Whether the heading is one of the known ones.
@@ -175,6 +204,13 @@ impl Column {
             Column::Output => field == "output_name",
             Column::Setting(Setting::Size) => matches!(field, "width" | "height"),
             Column::Setting(Setting::Lora) => field.starts_with("loras"),
+            Column::Setting(Setting::Components) => field.starts_with("components"),
+            // That the model makes no clips is told at the first column of one.
+            Column::Setting(setting) if field == "video" => setting.field().starts_with("video."),
+            // That there are too many pictures is told at the first of them.
+            Column::Setting(setting @ Setting::MoreImage(number)) => {
+                setting.field() == field || (*number == 2 && field == "more_images")
+            }
             Column::Setting(setting) => setting.field() == field,
             Column::Variable(_) | Column::Comment => false,
         }
@@ -183,9 +219,16 @@ impl Column {
 
 impl Setting {
     /// The member of the request.
-    pub fn field(self) -> &'static str {
-        match self {
+    pub fn field(self) -> Cow<'static, str> {
+        let name = match self {
+            Setting::MoreImage(number) => {
+                return format!("more_images[{}].image", place_of(number)).into();
+            }
+            Setting::MoreStrength(number) => {
+                return format!("more_images[{}].strength", place_of(number)).into();
+            }
             Setting::Model => "model",
+            Setting::Components => "components",
             Setting::Seed => "seed",
             Setting::Width | Setting::Size => "width",
             Setting::Height => "height",
@@ -208,21 +251,36 @@ impl Setting {
             Setting::Sound => "video.sound",
             Setting::ContextFrames => "video.context_frames",
             Setting::ContextOverlap => "video.context_overlap",
+            Setting::VaeTiling => "video.vae_tiling",
             Setting::Sampler => "sampler",
             Setting::Schedule => "schedule",
+        };
+        name.into()
+    }
+
+    /// Which columns of a row are read before others, whatever their order in the list: pictures by
+    /// their numbers, then how much each counts.
+    pub fn turn(self) -> u8 {
+        match self {
+            Setting::MoreImage(number) => number,
+            Setting::MoreStrength(number) => 10 + number,
+            _ => 0,
         }
     }
 
     /// Whether its cells name pictures.
     pub fn is_picture(self) -> bool {
-        matches!(self, Setting::Image | Setting::Mask | Setting::EndImage)
+        matches!(
+            self,
+            Setting::Image | Setting::MoreImage(_) | Setting::Mask | Setting::EndImage
+        )
     }
 
     /// Puts a cell's text into a request; an empty one changes nothing.
     ///
     /// # Errors
-    /// What the cell should hold instead.
-    pub fn apply(self, text: &str, request: &mut Request) -> Result<(), &'static str> {
+    /// What the cell should hold instead, or what it lacks beside it.
+    pub fn apply(self, text: &str, request: &mut Request) -> Result<(), BadCell> {
         let text = text.trim();
         if text.is_empty() {
             return Ok(());
@@ -231,6 +289,7 @@ impl Setting {
         let word = text.to_lowercase();
         match self {
             Setting::Model => request.model = Some(ModelId::new(text)),
+            Setting::Components => request.components = parse_components(text)?,
             Setting::Seed => {
                 request.seed = match word.as_str() {
                     "random" | "-1" => None,
@@ -238,6 +297,23 @@ impl Setting {
                         "a whole number from 0 to 18446744073709551615, or the word random",
                     )?)),
                 }
+            }
+            Setting::MoreImage(number) => {
+                let image = parse_picture(text)?;
+                let count = request.more_images.len();
+                match request.more_images.get_mut(place_of(number)) {
+                    Some(more) => more.image = image,
+                    None if count == place_of(number) => request.more_images.push(ImageRequest {
+                        image,
+                        strength: None,
+                    }),
+                    None => return Err(BadCell::Alone),
+                }
+            }
+            Setting::MoreStrength(number) => {
+                let strength = parse_real(text).ok_or("a number")?;
+                let more = request.more_images.get_mut(place_of(number));
+                more.ok_or(BadCell::Alone)?.strength = Some(strength);
             }
             Setting::Width => request.width = Some(parse_u32(text).ok_or(WHOLE)?),
             Setting::Height => request.height = Some(parse_u32(text).ok_or(WHOLE)?),
@@ -263,12 +339,9 @@ impl Setting {
             Setting::ContextOverlap => {
                 request.video.context_overlap = Some(parse_u32(text).ok_or(WHOLE)?)
             }
-            Setting::Sound => {
-                request.video.sound = Some(match word.as_str() {
-                    "yes" | "on" | "true" | "1" => true,
-                    "no" | "off" | "false" | "0" => false,
-                    _ => return Err("yes or no"),
-                })
+            Setting::Sound => request.video.sound = Some(parse_yes(&word).ok_or("yes or no")?),
+            Setting::VaeTiling => {
+                request.video.vae_tiling = Some(parse_yes(&word).ok_or("yes or no")?)
             }
             Setting::Sampler => {
                 let (sampler, schedule) =
@@ -290,7 +363,7 @@ impl Setting {
                     "bulk" | "low" => Priority::Bulk,
                     "interactive" | "normal" => Priority::Interactive,
                     "urgent" | "high" => Priority::Urgent,
-                    _ => return Err("bulk, interactive or urgent"),
+                    _ => return Err("bulk, interactive or urgent".into()),
                 })
             }
             Setting::Format => {
@@ -309,12 +382,80 @@ impl Setting {
                 request.rng = Some(match word.as_str() {
                     "cpu" => Rng::Cpu,
                     "cuda" | "gpu" => Rng::Cuda,
-                    _ => return Err("cpu or cuda"),
+                    _ => return Err("cpu or cuda".into()),
                 })
             }
         }
         Ok(())
     }
+}
+
+/// Why a cell cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadCell {
+    /// It should hold this.
+    Expected(&'static str),
+    /// It is about a picture of a number, and the row has none before it.
+    Alone,
+}
+
+impl From<&'static str> for BadCell {
+    fn from(expected: &'static str) -> Self {
+        Self::Expected(expected)
+    }
+}
+
+impl BadCell {
+    /// What is wrong with a cell of this text.
+    pub fn message(self, text: &str) -> String {
+        match self {
+            Self::Expected(expected) => format!("\"{text}\" is not {expected}"),
+            Self::Alone => format!("\"{text}\" has no picture before it"),
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Expected(_) => "Correct the cell, or leave it empty for the default.",
+            Self::Alone => {
+                "Pictures are counted without gaps: image, image_2, image_3; strength_2 belongs to \
+                 image_2."
+            }
+        }
+    }
+}
+
+/// The place of a picture's number among those besides the first.
+fn place_of(number: u8) -> usize {
+    usize::from(number.saturating_sub(2))
+}
+
+/// A small word for yes or no.
+fn parse_yes(word: &str) -> Option<bool> {
+    match word {
+        "yes" | "on" | "true" | "1" => Some(true),
+        "no" | "off" | "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// Parts with their files behind equals signs, separated by commas: `vae=ae, text_encoder=clip_l`.
+fn parse_components(text: &str) -> Result<BTreeMap<String, String>, &'static str> {
+    let reason = "parts of a model with files, such as vae=ae.safetensors";
+    let mut components = BTreeMap::new();
+    for item in text.split([',', ';']).map(str::trim) {
+        if item.is_empty() {
+            continue;
+        }
+        let (part, file) = item.split_once('=').ok_or(reason)?;
+        let (part, file) = (part.trim(), file.trim());
+        if part.is_empty() || file.is_empty() {
+            return Err(reason);
+        }
+        components.insert(part.to_owned(), file.to_owned());
+    }
+    Ok(components)
 }
 
 fn parse_picture(text: &str) -> Result<PictureRef, &'static str> {
@@ -375,6 +516,13 @@ mod tests {
             Column::Variable("hair_color".to_owned())
         );
         assert_eq!(Column::from_heading("# remarks"), Column::Comment);
+        assert_eq!(
+            Column::from_heading("Image 3"),
+            Column::Setting(Setting::MoreImage(3))
+        );
+        for variable in ["image_1", "image_10", "image_02", "seed_2", "_2"] {
+            assert!(!Column::from_heading(variable).is_known(), "{variable}");
+        }
     }
 
     #[test]
@@ -420,6 +568,37 @@ mod tests {
         for (text, sound) in [("No", false), ("yes", true), ("off", false), ("1", true)] {
             Setting::Sound.apply(text, &mut request).unwrap();
             assert_eq!(request.video.sound, Some(sound));
+        }
+    }
+
+    #[test]
+    fn pictures_are_counted_without_gaps() {
+        let picture = format!("input:{}", "a".repeat(64));
+        let mut request = Request::default();
+        let alone = Err(BadCell::Alone);
+        assert_eq!(Setting::MoreImage(3).apply(&picture, &mut request), alone);
+        assert_eq!(Setting::MoreStrength(2).apply("0.5", &mut request), alone);
+        Setting::MoreImage(2).apply(&picture, &mut request).unwrap();
+        Setting::MoreStrength(2).apply("0,5", &mut request).unwrap();
+        Setting::MoreImage(3).apply(&picture, &mut request).unwrap();
+        let strengths: Vec<_> = (request.more_images.iter())
+            .map(|more| more.strength)
+            .collect();
+        assert_eq!(strengths, [Some(0.5), None]);
+    }
+
+    #[test]
+    fn parts_are_written_with_their_files() {
+        let mut request = Request::default();
+        Setting::Components
+            .apply("vae=a/ae.sft; text_encoder_2 = t5xxl,", &mut request)
+            .unwrap();
+        let files: Vec<_> = (request.components.iter())
+            .map(|(part, file)| (part.as_str(), file.as_str()))
+            .collect();
+        assert_eq!(files, [("text_encoder_2", "t5xxl"), ("vae", "a/ae.sft")]);
+        for text in ["ae.safetensors", "vae=", "=ae"] {
+            assert!(Setting::Components.apply(text, &mut request).is_err());
         }
     }
 }

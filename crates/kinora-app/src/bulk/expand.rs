@@ -309,17 +309,19 @@ impl<'a> ReadRow<'a> {
         request.output_name = self.output_name(variable);
         request.priority = request.priority.or(Some(Priority::Bulk));
         request.copies = request.copies.or(Some(1));
-        for (place, heading) in self.table.columns.iter().enumerate() {
-            let Column::Setting(setting) = &heading.column else {
-                continue;
-            };
+        let headings = self.table.columns.iter().enumerate();
+        let mut settings: Vec<_> = headings
+            .filter_map(|(place, heading)| match heading.column {
+                Column::Setting(setting) => Some((place, heading, setting)),
+                _ => None,
+            })
+            .collect();
+        settings.sort_by_key(|(_, _, setting)| setting.turn());
+        for (place, heading, setting) in settings {
             let text = value_at(place).unwrap_or_default();
-            if let Err(expected) = setting.apply(text, &mut request) {
-                let mut problem = Problem::in_field(
-                    setting.field(),
-                    format!("\"{}\" is not {expected}", shorten(text)),
-                    "Correct the cell, or leave it empty for the default.",
-                );
+            if let Err(bad) = setting.apply(text, &mut request) {
+                let message = bad.message(&shorten(text));
+                let mut problem = Problem::in_field(&setting.field(), message, bad.hint());
                 problem.column = Some(heading.text.clone());
                 problems.push(problem.at_line(self.row.line));
             }

@@ -1,4 +1,4 @@
-use kinora_core::ModelId;
+use kinora_core::{ModelId, PlannedPicture};
 use rand::{Rng as _, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use super::*;
@@ -14,7 +14,7 @@ fn check_with(input: &BulkInput) -> Reading {
         now: &now,
         memory_available: None,
         memory_needed: &|_| 0,
-        picture: &|_| Err(Problem::new(kinora_core::Code::NotFound, "no picture", "")),
+        picture: &find_picture,
         lora: &|_, _| Err(Problem::new(kinora_core::Code::NotFound, "no LoRA", "")),
         components: &|id, _| {
             Err(kinora_core::Problem::new(
@@ -27,6 +27,20 @@ fn check_with(input: &BulkInput) -> Reading {
         library: &kinora_prompts::Library::default(),
     };
     read(input, "a1b2c3d4", &context)
+}
+
+/// A picture that is here, however it is named.
+fn find_picture(reference: &PictureRef) -> Result<PlannedPicture, Problem> {
+    match reference {
+        PictureRef::Input(digest) => Ok(PlannedPicture {
+            sha256: digest.clone(),
+            width: 512,
+            height: 512,
+            asset: None,
+            path: "/inputs/a".into(),
+        }),
+        _ => Err(Problem::new(kinora_core::Code::NotFound, "no picture", "")),
+    }
 }
 
 fn input(text: &str) -> BulkInput {
@@ -286,4 +300,59 @@ fn no_text_whatever_breaks_the_reader() {
             }
         }
     }
+}
+
+/// `asset:` is a picture that is gone, letters stand for pictures that came with the list.
+fn check_pictures(text: &str) -> Reading {
+    let mut list = input(text);
+    list.pictures = ('a'..='d')
+        .map(|name| {
+            let digest = name.to_string().repeat(64);
+            (name.to_string(), format!("input:{digest}").parse().unwrap())
+        })
+        .collect();
+    check_with(&list)
+}
+
+#[test]
+fn a_row_takes_several_pictures() {
+    let reading = check_pictures(
+        "strength_3,image_3,image,image_2,strength,prompt,model\n\
+         0.5,c,a,b,1.5,,varier\n\
+         ,,a,b|c,,,varier\n",
+    );
+    assert_eq!(reading.problems, []);
+    let given: Vec<String> = (reading.pictures.iter())
+        .map(|picture| {
+            let source = picture.plan.source.as_ref().unwrap();
+            let letter = |picture: &PlannedPicture| picture.sha256.to_string()[..1].to_owned();
+            let more = source.more_images.iter();
+            let more = more.map(|more| format!("{}{:?}", letter(&more.image), more.strength));
+            format!("{} {}", letter(&source.image), more.collect::<String>())
+        })
+        .collect();
+    assert_eq!(
+        given,
+        ["a bSome(1.5)cSome(0.5)", "a bSome(1.0)", "a cSome(1.0)"]
+    );
+    let named = picture_names("image,image_2\nfox.png,owl.png\n", None, None);
+    assert_eq!(named, ["fox.png", "owl.png"]);
+}
+
+#[test]
+fn what_is_wrong_with_further_pictures_is_said_in_their_columns() {
+    let gone = "asset:00000000-0000-7000-8000-000000000000";
+    let reading = check_pictures(&format!(
+        "prompt,model,image,image_2,image_3,image_4,strength_3,vae_tiling,components\n\
+         x,varier,a,,b,,,,\n\
+         x,varier,a,b,{gone},,,,\n\
+         x,varier,a,b,c,d,,,\n\
+         x,varier,a,b,c,,9,,\n\
+         x,varier,a,b,,,0.5,,\n\
+         x,fast,,,,,,yes,\n\
+         x,mover,a,,,,,loud,\n\
+         x,fast,,,,,,,ae\n\
+         x,fast,,,,,,,vae=ae\n",
+    ));
+    insta::assert_snapshot!(summarize(&reading));
 }

@@ -1198,11 +1198,12 @@ export interface OutputPlan {
 /**
  * What a result was to another one that was made from it.
  * - "image": The picture that it started from.
+ * - "more_image": A picture besides that one.
  * - "mask": The mask that said what was painted anew.
  * - "end_image": The picture that the clip ends with.
  * - "draft": The draft that it makes full.
  */
-export type ParentRole = "image" | "mask" | "end_image" | "draft";
+export type ParentRole = "image" | "more_image" | "mask" | "end_image" | "draft";
 
 /** How one part of a recipe compares. */
 export interface PartComparison {
@@ -1652,6 +1653,8 @@ export interface RecipeInput {
 export interface Relative {
   /** The other one. */
   asset: Asset;
+  /** Which of several in that role, from 0. */
+  place: number;
   /** What the older of the two was to the younger. */
   role: ParentRole;
 }

@@ -31,7 +31,8 @@ import { useMediaQuery } from '@/lib/hooks';
 import { loopStore, singleKeysStore, soundStore } from '@/lib/preferences';
 import { useStore } from '@/lib/store';
 import { kindOf } from './kind';
-import { formatTime, frameAt, perSecond, seekTime } from './time';
+import { formatTime, perSecond, seekTime } from './time';
+import { useShownFrame } from './use-shown-frame';
 
 const SPEEDS = ['0.25', '0.5', '1', '1.5', '2'] as const;
 type Speed = (typeof SPEEDS)[number];
@@ -125,27 +126,8 @@ function VideoPlayer({ src, poster, label, clip, handle }: PlayerProps) {
   // The frame that is on its way: those that still come up before it are not news.
   const sought = useRef<number | null>(null);
 
-  // Each picture that reaches the screen says its time; where a browser cannot, it is asked for.
-  useEffect(() => {
-    const element = video.current;
-    if (!element) return;
-    let request = 0;
-    if ('requestVideoFrameCallback' in element) {
-      const onFrame = (_now: number, shown: { mediaTime: number }) => {
-        if (sought.current === null) setFrame(frameAt(shown.mediaTime, rate, frames));
-        request = element.requestVideoFrameCallback(onFrame);
-      };
-      request = element.requestVideoFrameCallback(onFrame);
-      return () => element.cancelVideoFrameCallback(request);
-    }
-    const media: HTMLMediaElement = element;
-    const ask = () => {
-      if (sought.current === null) setFrame(frameAt(media.currentTime, rate, frames));
-      request = requestAnimationFrame(ask);
-    };
-    request = requestAnimationFrame(ask);
-    return () => cancelAnimationFrame(request);
-  }, [rate, frames]);
+  const isHeld = useCallback(() => sought.current !== null, []);
+  useShownFrame(video, { rate, frames, isHeld }, setFrame);
 
   useEffect(() => {
     if (video.current) video.current.playbackRate = Number(speed);

@@ -10,7 +10,8 @@ import { draftRequest, rememberPrompt, type Draft } from '@/lib/draft';
 import { plural } from '@/lib/format';
 import { useDebounced } from '@/lib/hooks';
 import { useStore, type Store } from '@/lib/store';
-import { fitDraft, isPictureEnough } from './ability';
+import { fitDraft, isPictureEnough, usualFormat } from './ability';
+import type { RequestFieldsProps } from './RequestFields';
 
 const CHECK_AFTER_MS = 220;
 
@@ -20,6 +21,7 @@ const PLACED = new Set([
   'negative_prompt',
   'expansion',
   'model',
+  'components',
   'width',
   'height',
   'size',
@@ -67,8 +69,11 @@ function isStillThere({ field }: Problem, asked: RequestInput, now: RequestInput
   return at(asked) === at(now);
 }
 
-/** `loras[2].weight` has its place as well. */
-const isPlaced = (field: string) => PLACED.has(field.replace(/^(loras|more_images)\[.*/, '$1'));
+/** `loras[2].weight` and `components.vae` have their place as well. */
+const isPlaced = (field: string) =>
+  PLACED.has(
+    field.replace(/^(loras|more_images)\[.*/, '$1').replace(/^components\..*/, 'components'),
+  );
 
 interface FormOptions {
   store: Store<Draft>;
@@ -82,6 +87,9 @@ interface FormOptions {
   beginsWithPicture?: boolean;
   onQueued(batch: string): void;
 }
+
+/** What a form's fields need to be drawn. */
+export type RequestForm = ReturnType<typeof useRequestForm>;
 
 export function useRequestForm({
   store,
@@ -166,10 +174,22 @@ export function useRequestForm({
       ? `${plural(problems.length, 'problem')} to put right first.`
       : null;
 
+  const fields: RequestFieldsProps | undefined = model && {
+    draft,
+    model,
+    problems,
+    notes,
+    defaultCopies: settings?.default_copies ?? 1,
+    defaultFormat: usualFormat(model.capabilities, draft, settings),
+    defaultTemplate: settings?.output_template ?? '',
+    onChange: change,
+  };
+
   return {
     draft,
     model,
-    settings,
+    /** What each field is drawn from; undefined until the model is known. */
+    fields,
     problems,
     notes,
     general,

@@ -9,6 +9,8 @@ export interface Option<T extends string> {
   value: T;
   label: string;
   detail?: string;
+  /** A line below the label. */
+  about?: string;
 }
 
 interface SelectProps<T extends string> {
@@ -56,10 +58,10 @@ export function Select<T extends string>({
           position="popper"
           sideOffset={5}
           collisionPadding={8}
-          className="shadow-float animate-appear bg-panel z-50 max-h-[min(24rem,var(--radix-select-content-available-height))] min-w-[var(--radix-select-trigger-width)] overflow-hidden rounded-md p-1"
+          className="shadow-float animate-appear bg-panel z-50 max-h-[min(24rem,var(--radix-select-content-available-height))] max-w-[min(30rem,var(--radix-select-content-available-width))] min-w-[var(--radix-select-trigger-width)] overflow-hidden rounded-md p-1"
         >
           <Radix.Viewport>
-            {options.map(({ value: option, label, detail }) => (
+            {options.map(({ value: option, label, detail, about }) => (
               <Radix.Item
                 key={option}
                 value={option || EMPTY}
@@ -68,8 +70,15 @@ export function Select<T extends string>({
                 <Radix.ItemIndicator className="text-lamp-ink absolute left-2.5">
                   <Check size={14} aria-hidden="true" />
                 </Radix.ItemIndicator>
-                <Radix.ItemText>{label}</Radix.ItemText>
-                {detail && <span className="text-ink-3 ml-auto text-xs">{detail}</span>}
+                <span className="flex min-w-0 flex-col break-words">
+                  <Radix.ItemText>{label}</Radix.ItemText>
+                  {about && (
+                    <span className="text-ink-3 text-xs [overflow-wrap:anywhere]">{about}</span>
+                  )}
+                </span>
+                {detail && (
+                  <span className="text-ink-3 ml-auto shrink-0 pl-2 text-xs">{detail}</span>
+                )}
               </Radix.Item>
             ))}
           </Radix.Viewport>

@@ -6,22 +6,22 @@ import { useBatches, useModel, useSettings } from '@/api/queries';
 import type { Batch, Problem } from '@/api/types';
 import { CountsBar } from '@/components/domain/CountsBar';
 import { usualFormat } from '@/components/request/ability';
-import { ClipFields, ShiftField, TilingField } from '@/components/request/ClipFields';
+import { ClipFields } from '@/components/request/ClipFields';
 import { LoraField } from '@/components/request/LoraField';
 import { ModelPicker } from '@/components/request/ModelPicker';
 import {
-  AdvancedFields,
   CopiesField,
-  Fold,
   GuidanceFields,
   NegativePrompt,
   SizeField,
   StepsField,
 } from '@/components/request/RequestFields';
+import { Advanced } from '@/components/request/RequestSettings';
 import { EmptyState, Skeleton } from '@/components/ui/Feedback';
 import { Segmented } from '@/components/ui/Segmented';
 import { SwitchRow } from '@/components/ui/Switch';
 import { bulkStore, updateBulk } from '@/lib/bulk-draft';
+import { chooseModel } from '@/lib/draft';
 import { formatWhen } from '@/lib/format';
 import { useStore } from '@/lib/store';
 
@@ -81,7 +81,7 @@ function Defaults() {
         isOn={isDraft}
         onChange={(isOn) => updateBulk({ isDraft: isOn })}
       />
-      <ModelPicker value={defaults.model} onValue={(next) => change({ model: next })} />
+      <ModelPicker value={defaults.model} onValue={(next) => change(chooseModel(next))} />
       <SizeField {...fields} />
       <ClipFields {...fields} staged={null} />
       <StepsField {...fields} />
@@ -89,13 +89,7 @@ function Defaults() {
       <CopiesField {...fields} />
       <NegativePrompt {...fields} />
       <LoraField {...fields} />
-      <Fold title="Advanced">
-        <div className="flex flex-col gap-4">
-          <AdvancedFields {...fields} />
-          <ShiftField {...fields} />
-          <TilingField {...fields} />
-        </div>
-      </Fold>
+      <Advanced fields={fields} />
     </div>
   );
 }

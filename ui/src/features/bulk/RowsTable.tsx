@@ -3,32 +3,121 @@ import { useVirtualizer } from '@tanstack/react-virtual';
 import { useRef } from 'react';
 
 import { pictureUrl } from '@/api/media';
-import type { BulkCheck, BulkRow, Problem } from '@/api/types';
+import type { BulkCheck, BulkRow, Problem, VideoOptions } from '@/api/types';
 import { cx } from '@/lib/cx';
-import { formatCount } from '@/lib/format';
+import { asTyped, formatCount } from '@/lib/format';
 
 const ROW = 34;
 
-type Column = { key: keyof BulkRow['request']; label: string; isNumber?: boolean };
+type Request = BulkRow['request'];
+
+interface Column {
+  /** Members of the request that it shows, as problems name them. */
+  fields: string[];
+  label: string;
+  isNumber?: boolean;
+  /** What it shows of a row as text; empty: nothing. */
+  read(request: Request): string;
+  /** Pictures that it shows instead. */
+  pictures?(request: Request): string[];
+}
+
+function text(value: unknown): string {
+  if (typeof value === 'number') return String(asTyped(value));
+  return typeof value === 'string' ? value : '';
+}
+
+/** A member that is one value. */
+const plain = (key: keyof Request, label: string, isNumber?: boolean): Column => ({
+  fields: [key],
+  label,
+  isNumber,
+  read: (request) => text(request[key]),
+});
+
+/** A member that only clips have. */
+const ofClip = (key: keyof VideoOptions, label: string): Column => ({
+  fields: [`video.${key}`],
+  label,
+  isNumber: true,
+  read: ({ video }) => text(video?.[key]),
+});
+
+/** A member that is on or off. */
+const switched = (key: 'sound' | 'vae_tiling', label: string): Column => ({
+  fields: [`video.${key}`],
+  label,
+  read: ({ video }) => ({ true: 'Yes', false: 'No' })[String(video?.[key])] ?? '',
+});
+
+const pictures = (fields: string[], label: string, of: (request: Request) => string[]): Column => ({
+  fields,
+  label,
+  read: (request) => of(request).join(' '),
+  pictures: of,
+});
 
 const COLUMNS: Column[] = [
-  { key: 'negative_prompt', label: 'Negative' },
-  { key: 'image', label: 'Picture' },
-  { key: 'model', label: 'Model' },
-  { key: 'width', label: 'Width', isNumber: true },
-  { key: 'height', label: 'Height', isNumber: true },
-  { key: 'steps', label: 'Steps', isNumber: true },
-  { key: 'guidance', label: 'Guidance', isNumber: true },
-  { key: 'seed', label: 'Seed', isNumber: true },
-  { key: 'output_name', label: 'Name' },
+  plain('negative_prompt', 'Negative'),
+  pictures(['image', 'more_images'], 'Picture', ({ image, more_images = [] }) => [
+    ...(image ? [image] : []),
+    ...more_images.map((more) => more.image),
+  ]),
+  pictures(['mask'], 'Mask', ({ mask }) => (mask ? [mask] : [])),
+  pictures(['video.end_image'], 'Ends with', ({ video }) =>
+    video?.end_image ? [video.end_image] : [],
+  ),
+  {
+    fields: ['strength', 'more_images'],
+    label: 'Strength',
+    isNumber: true,
+    read: ({ strength, more_images = [] }) => {
+      const all = [strength, ...more_images.map((more) => more.strength)];
+      if (all.every((each) => each == null)) return '';
+      return all.map((each) => text(each) || '–').join(', ');
+    },
+  },
+  plain('model', 'Model'),
+  {
+    fields: ['components'],
+    label: 'Parts',
+    read: ({ components = {} }) =>
+      Object.entries(components)
+        .map(([part, file]) => `${part}=${file}`)
+        .join(', '),
+  },
+  {
+    fields: ['loras'],
+    label: 'LoRA files',
+    read: ({ loras = [] }) => loras.map(({ name, weight }) => `${name}:${text(weight)}`).join(', '),
+  },
+  plain('width', 'Width', true),
+  plain('height', 'Height', true),
+  ofClip('frames', 'Frames'),
+  ofClip('seconds', 'Seconds'),
+  ofClip('fps', 'Frames/s'),
+  switched('sound', 'Sound'),
+  switched('vae_tiling', 'Tiles'),
+  plain('steps', 'Steps', true),
+  plain('guidance', 'Guidance', true),
+  plain('seed', 'Seed', true),
+  plain('output_name', 'Name'),
 ];
 
 /** Columns that at least one row sets. */
 export function usedColumns(rows: BulkRow[]): Column[] {
-  return COLUMNS.filter(({ key }) =>
-    rows.some((row) => row.request[key] != null && row.request[key] !== ''),
-  );
+  return COLUMNS.filter(({ read }) => rows.some(({ request }) => read(request) !== ''));
 }
+
+/** Whether a problem is about one of these members: `more_images[0].image` is about `more_images`. */
+const isAbout = ({ field, column }: Problem, members: string[]) =>
+  members.some(
+    (member) =>
+      column === member ||
+      field === member ||
+      field?.startsWith(`${member}[`) ||
+      field?.startsWith(`${member}.`),
+  );
 
 export function problemsByLine(problems: Problem[]): Map<number, Problem[]> {
   const lines = new Map<number, Problem[]>();
@@ -75,8 +164,8 @@ export function RowsTable({ check, onJump }: { check: BulkCheck; onJump(line: nu
           <span role="columnheader" className="px-2">
             Prompt
           </span>
-          {columns.map(({ key, label, isNumber }) => (
-            <span key={key} role="columnheader" className={cx('px-2', isNumber && 'text-right')}>
+          {columns.map(({ label, isNumber }) => (
+            <span key={label} role="columnheader" className={cx('px-2', isNumber && 'text-right')}>
               {label}
             </span>
           ))}
@@ -88,8 +177,8 @@ export function RowsTable({ check, onJump }: { check: BulkCheck; onJump(line: nu
           {rows.getVirtualItems().map((virtual) => {
             const row = check.rows[virtual.index]!;
             const problems = bad.get(row.line);
-            const isBad = (key: string) =>
-              problems?.some((problem) => problem.field === key || problem.column === key);
+            const isBad = (...members: string[]) =>
+              problems?.some((problem) => isAbout(problem, members));
             return (
               <div
                 key={virtual.key}
@@ -125,24 +214,25 @@ export function RowsTable({ check, onJump }: { check: BulkCheck; onJump(line: nu
                 >
                   {row.request.prompt || '–'}
                 </span>
-                {columns.map(({ key, isNumber }) => (
+                {columns.map(({ label, fields, isNumber, read, pictures: given }) => (
                   <span
-                    key={key}
+                    key={label}
                     role="cell"
+                    title={given ? undefined : read(row.request)}
                     className={cx(
                       'text-ink-2 truncate px-2',
                       isNumber && 'tnum text-right',
-                      isBad(key) && 'text-bad font-semibold',
+                      isBad(...fields) && 'text-bad font-semibold',
                     )}
                   >
-                    {key === 'image' && row.request.image ? (
-                      <img
-                        src={pictureUrl(row.request.image)}
-                        alt="What it starts from"
-                        className="bg-canvas my-0.5 size-7 rounded-sm object-cover"
+                    {given ? (
+                      <Pictures
+                        references={given(row.request)}
+                        label={label}
+                        isBad={isBad(...fields)}
                       />
                     ) : (
-                      String(row.request[key] ?? '')
+                      read(row.request)
                     )}
                   </span>
                 ))}
@@ -160,6 +250,35 @@ export function RowsTable({ check, onJump }: { check: BulkCheck; onJump(line: nu
         )}
       </div>
     </div>
+  );
+}
+
+/** Pictures that a row shows; more are counted. */
+const SHOWN = 3;
+
+function Pictures({
+  references,
+  label,
+  isBad,
+}: {
+  references: string[];
+  label: string;
+  isBad: boolean | undefined;
+}) {
+  const more = references.length - SHOWN;
+  return (
+    <span className="my-0.5 flex items-center gap-1">
+      {references.slice(0, SHOWN).map((reference, index) => (
+        // The same picture may be given twice: only its place tells the two apart.
+        <img
+          key={index}
+          src={pictureUrl(reference)}
+          alt={index === 0 ? label : `${label} ${index + 1}`}
+          className={cx('bg-canvas size-7 rounded-sm object-cover', isBad && 'ring-bad ring-2')}
+        />
+      ))}
+      {more > 0 && <span className="tnum text-xs">+{more}</span>}
+    </span>
   );
 }
 

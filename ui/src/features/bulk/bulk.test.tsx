@@ -106,7 +106,41 @@ describe('problems of a list', () => {
 describe('the table', () => {
   it('has only the columns that are used', async () => {
     const { rows } = backend.bulk_check({ text: 'prompt,seed,width\na,3,\n' });
-    expect(usedColumns(rows).map(({ key }) => key)).toEqual(['seed']);
+    expect(usedColumns(rows).map(({ label }) => label)).toEqual(['Seed']);
+  });
+});
+
+describe('the columns of a row', () => {
+  const columns = (request: object) =>
+    usedColumns([{ line: 1, pictures: 1, output: null, request } as never]).map(
+      ({ label, read }) => [label, read(request as never)],
+    );
+
+  it('show all of its pictures with how much each counts', () => {
+    const more_images = [
+      { image: 'input:bb', strength: Math.fround(0.6) },
+      { image: 'input:cc', strength: null },
+    ];
+    expect(columns({ image: 'input:aa', more_images })).toEqual([
+      ['Picture', 'input:aa input:bb input:cc'],
+      ['Strength', '–, 0.6, –'],
+    ]);
+  });
+
+  it('show what only clips have, parts and adapters', () => {
+    expect(
+      columns({
+        components: { vae: 'ae-tuned', text_encoder: 'clip_l' },
+        loras: [{ name: 'ink', weight: 0.5 }],
+        video: { frames: 33, vae_tiling: true, sound: false },
+      }),
+    ).toEqual([
+      ['Parts', 'vae=ae-tuned, text_encoder=clip_l'],
+      ['LoRA files', 'ink:0.5'],
+      ['Frames', '33'],
+      ['Sound', 'No'],
+      ['Tiles', 'Yes'],
+    ]);
   });
 });
 

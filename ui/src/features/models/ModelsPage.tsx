@@ -14,7 +14,7 @@ import { Button } from '@/components/ui/Button';
 import { Badge, EmptyState, ErrorNotice, Skeleton } from '@/components/ui/Feedback';
 import { TextInput } from '@/components/ui/Field';
 import { Page } from '@/components/ui/Page';
-import { updateDraft } from '@/lib/draft';
+import { chooseModel, updateDraft } from '@/lib/draft';
 import { formatBytes, titleCase } from '@/lib/format';
 
 /** Categories in the order in which they first occur in the catalogue. */
@@ -164,7 +164,7 @@ function ModelCard({
             size="sm"
             variant="primary"
             onClick={() => {
-              updateDraft({ model: model.id });
+              updateDraft(chooseModel(model.id));
               void navigate('/create');
             }}
           >

@@ -50,6 +50,7 @@ function Fact({ label, copy, children }: { label: string; copy?: string; childre
 
 const ROLE_OF_PARENT: Record<ParentRole, string> = {
   image: 'Begins with',
+  more_image: 'Picture',
   mask: 'Within the mask',
   end_image: 'Ends with',
   draft: 'Makes full',
@@ -57,6 +58,7 @@ const ROLE_OF_PARENT: Record<ParentRole, string> = {
 
 const ROLE_OF_CHILD: Record<ParentRole, string> = {
   image: 'Begins with this',
+  more_image: 'Has this beside others',
   mask: 'Within this mask',
   end_image: 'Ends with this',
   draft: 'This in full',
@@ -67,7 +69,11 @@ function Lineage({ id }: { id: string }) {
   const { data } = useRelatives(id);
   const { openAsset } = useOverlay();
   const all = [
-    ...(data?.parents ?? []).map(({ role, asset }) => ({ about: ROLE_OF_PARENT[role], asset })),
+    ...(data?.parents ?? []).map(({ role, place = 0, asset }) => ({
+      // The first picture is the one that it begins with.
+      about: role === 'more_image' ? `Picture ${place + 2}` : ROLE_OF_PARENT[role],
+      asset,
+    })),
     ...(data?.children ?? []).map(({ role, asset }) => ({ about: ROLE_OF_CHILD[role], asset })),
   ];
   if (!all.length) return null;
@@ -134,6 +140,11 @@ export function Facts({ asset }: { asset: Asset }) {
             </Fact>
           )}
           <Fact label="Model">{plan.model.name}</Fact>
+          {Object.entries(plan.model.components ?? {}).map(([part, file], index) => (
+            <Fact key={part} label={index === 0 ? 'Other parts' : ''}>
+              {file} <span className="text-ink-3">· {part.replaceAll('_', ' ')}</span>
+            </Fact>
+          ))}
           <Fact label="Seed" copy={String(plan.seed)}>
             {plan.seed}
           </Fact>
