@@ -53,9 +53,8 @@ impl Report {
             let tokens = pipeline.encode_picture(&like.image)?;
             encoded.pictures.push((&like.image, tokens));
         }
-        let key = (job.prompt.clone(), job.text_tokens);
         let text = pipeline.encode_text(&job.prompt, job.text_tokens)?;
-        encoded.texts.insert(key, text);
+        encoded.texts.insert(&job.prompt, &[job.text_tokens], text);
         let Some(all) = pipeline.condition(job, &encoded)? else {
             return Ok(());
         };

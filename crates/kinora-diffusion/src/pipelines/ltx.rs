@@ -8,7 +8,6 @@ mod run;
 mod texts;
 
 use std::{
-    collections::HashMap,
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -29,6 +28,7 @@ use super::{
     on_demand::OnDemand,
     packing::{to_frames, to_tokens},
     picture,
+    text_cache::EncodedTexts,
 };
 use crate::{
     Error, Result,
@@ -320,13 +320,13 @@ impl LtxPipeline {
     fn prepare<'a>(
         &self,
         jobs: &'a [LtxParams],
-        texts: &HashMap<(String, usize), Tensor>,
+        texts: &EncodedTexts<Tensor>,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Row<'a>>> {
         let mut rows = Vec::new();
         for (job, params) in jobs.iter().enumerate() {
-            let text = |text: &str| texts.get(&(text.to_owned(), params.text_tokens)).cloned();
+            let text = |text: &str| texts.get(text, &[params.text_tokens]);
             // A job without text was cancelled before its turn.
             let Some(positive) = text(&params.prompt) else {
                 continue;

@@ -8,7 +8,6 @@ mod run;
 mod texts;
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Instant,
@@ -31,6 +30,7 @@ use super::{
     on_demand::OnDemand,
     packing::{to_frames, to_tokens},
     picture,
+    text_cache::EncodedTexts,
 };
 use crate::{
     Error, Result,
@@ -337,13 +337,13 @@ impl Ltx2Pipeline {
     fn prepare<'a>(
         &self,
         jobs: &'a [Ltx2Params],
-        texts: &HashMap<(String, usize), Ltx2Text>,
+        texts: &EncodedTexts<Ltx2Text>,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Row<'a>>> {
         let mut rows = Vec::new();
         for (job, params) in jobs.iter().enumerate() {
-            let text = |text: &str| texts.get(&(text.to_owned(), params.text_tokens)).cloned();
+            let text = |text: &str| texts.get(text, &[params.text_tokens]);
             // A job without text was cancelled before its turn.
             let Some(positive) = text(&params.prompt) else {
                 continue;

@@ -1,11 +1,7 @@
 //! Pictures with Stable Diffusion 1.x and 2.x: one text encoder, a UNet, a VAE. From text, from a
 //! picture, or inside of a mask.
 
-use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use candle_core::{DType, Device, Tensor};
 use kinora_core::Stage;
@@ -17,7 +13,7 @@ use kinora_weights::{
 use super::{
     ImageParams, JobTimings, RunLimits, RunWatch, TextCache,
     on_demand::OnDemand,
-    text_cache::{KeptTexts, or_none},
+    text_cache::{EncodedTexts, KeptTexts, or_none, read_for},
     unet::{
         UnetStage, milliseconds, open_tokenizer,
         rows::{Conditioning, Prompted, Said},
@@ -45,9 +41,6 @@ impl std::fmt::Debug for SdPipeline {
         write!(f, "SdPipeline({})", self.stage.files())
     }
 }
-
-/// A text, how many blocks are skipped, and in how many chunks it goes through the encoder.
-type TextKey = (String, u32, usize);
 
 impl Adaptive for SdPipeline {
     fn networks(&mut self) -> Vec<AdaptableNetwork<'_>> {
@@ -138,7 +131,7 @@ impl SdPipeline {
         timings: &mut [JobTimings],
     ) -> Result<Vec<Prompted>> {
         let kept = or_none(self.kept_texts());
-        let mut known: HashMap<TextKey, Tensor> = HashMap::new();
+        let mut known: EncodedTexts<Tensor> = EncodedTexts::default();
         let mut texts = Vec::with_capacity(jobs.len());
         for (job, params) in jobs.iter().enumerate() {
             if watch.is_cancelled(job) {
@@ -160,41 +153,24 @@ impl SdPipeline {
             let count = count.unwrap_or(1);
             let mut is_missing = false;
             for (_, text, clip_skip) in &wanted {
-                if let Entry::Vacant(entry) = known.entry(((*text).to_owned(), *clip_skip, count)) {
-                    let numbers = [*clip_skip as usize, count];
-                    match kept
-                        .as_ref()
-                        .and_then(|kept| kept.find(text, &numbers, ["tokens"]))
-                    {
-                        Some([tokens]) => {
-                            entry.insert(tokens);
-                        }
-                        None => is_missing = true,
-                    }
-                }
+                is_missing |= !known.find(kept.as_ref(), text, &[*clip_skip as usize, count]);
             }
             if is_missing && !self.clip.is_read() {
-                watch.stage(job, Stage::Loading, 0, 100);
-                self.clip()?;
-                watch.stage(job, Stage::Loading, 100, 100);
+                read_for(job, watch, |on_load| {
+                    self.clip()?;
+                    on_load(1.0);
+                    Ok(())
+                })?;
             }
             let all = wanted.len() as u32;
             let mut said: Vec<(u32, Said)> = Vec::new();
             for ((i, (step, text, clip_skip)), chunks) in (0..all).zip(wanted).zip(chunks) {
                 watch.stage(job, Stage::Encoding, i, all);
-                let key = (text.to_owned(), clip_skip, count);
-                let tokens = match known.entry(key) {
-                    Entry::Occupied(entry) => entry.get().clone(),
-                    Entry::Vacant(entry) => {
-                        let chunks = chunks.extend_to(count, &self.tokenizer, self.max_tokens)?;
-                        let tokens = self.encode_chunks(&chunks, clip_skip)?;
-                        if let Some(kept) = &kept {
-                            let numbers = [clip_skip as usize, count];
-                            kept.keep(text, &numbers, &[("tokens", &tokens)]);
-                        }
-                        entry.insert(tokens).clone()
-                    }
-                };
+                let numbers = [clip_skip as usize, count];
+                let tokens = known.get_or_encode(kept.as_ref(), text, &numbers, || {
+                    let chunks = chunks.extend_to(count, &self.tokenizer, self.max_tokens)?;
+                    self.encode_chunks(&chunks, clip_skip)
+                })?;
                 let text = Conditioning {
                     tokens,
                     described: None,

@@ -2,11 +2,7 @@
 //! alone), a UNet that is told sizes, a VAE. From text, from a picture, inside of a mask, or on from
 //! the latents of another run.
 
-use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use candle_core::{DType, Device, Tensor};
 use kinora_core::Stage;
@@ -19,7 +15,7 @@ use super::{
     ImageParams, JobTimings, RunLimits, RunWatch, TextCache,
     on_demand::OnDemand,
     params::PretendedSizes,
-    text_cache::{KeptTexts, or_none},
+    text_cache::{EncodedTexts, KeepText, KeptTexts, or_none, read_for},
     unet::{
         UnetStage, milliseconds, open_tokenizer,
         rows::{Conditioning, Prompted, Said},
@@ -88,8 +84,17 @@ impl EncodedText {
 /// A text's chunks for each encoder.
 pub(crate) type SideChunks = (Option<Chunks>, Chunks);
 
-/// A text, how many blocks are skipped, and in how many chunks it goes through the encoders.
-type TextKey = (String, u32, usize);
+impl KeepText<2> for EncodedText {
+    const PARTS: [&'static str; 2] = ["tokens", "pooled"];
+
+    fn parts(&self) -> [&Tensor; 2] {
+        [&self.tokens, &self.pooled]
+    }
+
+    fn from_parts([tokens, pooled]: [Tensor; 2], _: &[usize]) -> Self {
+        Self { tokens, pooled }
+    }
+}
 
 impl Adaptive for SdxlPipeline {
     fn networks(&mut self) -> Vec<AdaptableNetwork<'_>> {
@@ -223,7 +228,7 @@ impl SdxlPipeline {
         timings: &mut [JobTimings],
     ) -> Result<Vec<Prompted>> {
         let kept = or_none(self.kept_texts());
-        let mut known: HashMap<TextKey, EncodedText> = HashMap::new();
+        let mut known: EncodedTexts<EncodedText> = EncodedTexts::default();
         let mut texts = Vec::with_capacity(jobs.len());
         for (job, params) in jobs.iter().enumerate() {
             if watch.is_cancelled(job) {
@@ -260,40 +265,21 @@ impl SdxlPipeline {
                     .into_iter()
                     .flatten()
                 {
-                    let Entry::Vacant(entry) = known.entry((text.to_owned(), clip_skip, count))
-                    else {
-                        continue;
-                    };
                     let numbers = [clip_skip as usize, count];
-                    let found = (kept.as_ref())
-                        .and_then(|kept| kept.find(text, &numbers, ["tokens", "pooled"]));
-                    match found {
-                        Some([tokens, pooled]) => {
-                            entry.insert(EncodedText { tokens, pooled });
-                        }
-                        None => is_missing = true,
-                    }
+                    is_missing |= !known.find(kept.as_ref(), text, &numbers);
                 }
             }
             if is_missing && self.sides().any(|side| !side.clip.is_read()) {
-                watch.stage(job, Stage::Loading, 0, 100);
-                self.encoders()?;
-                watch.stage(job, Stage::Loading, 100, 100);
+                read_for(job, watch, |on_load| {
+                    self.encoders()?;
+                    on_load(1.0);
+                    Ok(())
+                })?;
             }
-            let mut encode = |text: &str, chunks, clip_skip| -> Result<EncodedText> {
-                let key = (text.to_owned(), clip_skip, count);
-                Ok(match known.entry(key) {
-                    Entry::Occupied(entry) => entry.get().clone(),
-                    Entry::Vacant(entry) => {
-                        let chunks = self.extend(chunks, count)?;
-                        let encoded = self.encode_chunks(&chunks, clip_skip)?;
-                        if let Some(kept) = &kept {
-                            let numbers = [clip_skip as usize, count];
-                            let parts = [("tokens", &encoded.tokens), ("pooled", &encoded.pooled)];
-                            kept.keep(text, &numbers, &parts);
-                        }
-                        entry.insert(encoded).clone()
-                    }
+            let mut encode = |text: &str, chunks, clip_skip: u32| {
+                let numbers = [clip_skip as usize, count];
+                known.get_or_encode(kept.as_ref(), text, &numbers, || {
+                    self.encode_chunks(&self.extend(chunks, count)?, clip_skip)
                 })
             };
             let describe = |text: EncodedText, sizes: &[f32]| -> Result<Conditioning> {

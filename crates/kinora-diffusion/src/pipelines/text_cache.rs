@@ -8,6 +8,11 @@
 //! it is removed. The files that were used longest ago leave when the folder grows too large. Several
 //! processes may share a folder.
 
+mod entry;
+mod run;
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs::{self, File, FileTimes},
     io,
@@ -18,22 +23,17 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
-use kinora_weights::{Dtype, Header, WeightSet, lora::LoraComponent};
+use kinora_weights::lora::LoraComponent;
 
-use super::{
-    checkpoint::Identity,
-    tensor_file::{TensorFile, write_atomically},
-};
+use self::entry::{MAX_ENTRY, read_entry, to_bytes};
+pub(crate) use self::run::{EncodedTexts, KeepText, TextEncoding, read_for};
+use super::{checkpoint::Identity, tensor_file::write_atomically};
 use crate::{Error, Result, adapters::Adapted};
 
 /// Which revision of tokenizers and text encoders made an entry. A change that alters one bit of what
 /// they say gets a new name here.
 pub(crate) const TEXT_NUMERICS: &str = "2026.1";
 
-/// Of a file's layout; a file of another version is not used.
-const VERSION: &str = "1";
-/// No text becomes as much, in bytes.
-const MAX_ENTRY: u64 = 256 << 20;
 /// What a file is called after its name.
 const EXTENSION: &str = "safetensors";
 /// Characters of a name: a SHA-256 in hex.
@@ -328,297 +328,5 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
-}
-
-/// Number formats of the tensors that are kept, as files call them.
-fn name_of(dtype: DType) -> Option<&'static str> {
-    match dtype {
-        DType::F32 => Some("F32"),
-        DType::F16 => Some("F16"),
-        DType::BF16 => Some("BF16"),
-        _ => None,
-    }
-}
-
-fn dtype_of(stored: Dtype) -> Option<DType> {
-    match stored {
-        Dtype::F32 => Some(DType::F32),
-        Dtype::F16 => Some(DType::F16),
-        Dtype::Bf16 => Some(DType::BF16),
-        _ => None,
-    }
-}
-
-/// A tensor's numbers, little-endian and row by row.
-fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
-    let flat = tensor.to_device(&Device::Cpu)?.flatten_all()?;
-    Ok(match tensor.dtype() {
-        DType::F32 => join(&flat.to_vec1::<f32>()?, f32::to_le_bytes),
-        DType::F16 => join(&flat.to_vec1::<half::f16>()?, half::f16::to_le_bytes),
-        _ => join(&flat.to_vec1::<half::bf16>()?, half::bf16::to_le_bytes),
-    })
-}
-
-fn join<T: Copy, const B: usize>(values: &[T], to_bytes: fn(T) -> [u8; B]) -> Vec<u8> {
-    values.iter().flat_map(|value| to_bytes(*value)).collect()
-}
-
-/// Over the name, and over every tensor with its name, format and shape.
-struct EntryDigest(Identity);
-
-impl EntryDigest {
-    fn new(name: &str) -> Self {
-        let mut identity = Identity::new();
-        identity.add(name.as_bytes());
-        Self(identity)
-    }
-
-    fn add(&mut self, part: &str, dtype: DType, shape: &[usize], bytes: &[u8]) {
-        self.0
-            .add(format!("{part} {} {shape:?}", dtype.as_str()).as_bytes());
-        self.0.add(bytes);
-    }
-}
-
-fn to_bytes(name: &str, tensors: &[(&str, &Tensor)]) -> Result<Vec<u8>> {
-    let mut file = TensorFile::default();
-    let mut digest = EntryDigest::new(name);
-    for (part, tensor) in tensors {
-        let dtype = tensor.dtype();
-        let stored = name_of(dtype)
-            .ok_or_else(|| Error::Shape(format!("keep a text as {}", dtype.as_str())))?;
-        let bytes = bytes_of(tensor)?;
-        digest.add(part, dtype, tensor.dims(), &bytes);
-        file.add(part, stored, tensor.dims(), &bytes);
-    }
-    Ok(file.finish(serde_json::json!({
-        "kinora_text": VERSION,
-        "name": name,
-        "digest": digest.0.finish(),
-    })))
-}
-
-fn read_entry<const N: usize>(
-    path: &Path,
-    name: &str,
-    parts: [&str; N],
-    device: &Device,
-) -> Result<[Tensor; N]> {
-    let damaged = |reason: &str| Error::bad_weights(path, reason);
-    let metadata = fs::symlink_metadata(path).map_err(Error::io(path))?;
-    if !metadata.is_file() || metadata.len() > MAX_ENTRY {
-        return Err(damaged("it is no encoded text"));
-    }
-    let (_, header) = Header::open(path)?;
-    let field = |name: &str| header.metadata.get(name).map(String::as_str);
-    if (field("kinora_text"), field("name")) != (Some(VERSION), Some(name)) {
-        return Err(damaged("it is no encoded text of that name"));
-    }
-    let set = WeightSet::open_file(path)?;
-    let mut digest = EntryDigest::new(name);
-    let mut tensors = Vec::with_capacity(N);
-    for part in parts {
-        let view = set.get(part)?;
-        let dtype =
-            dtype_of(view.dtype).ok_or_else(|| damaged("its numbers have an unusual format"))?;
-        let bytes = set.read(part)?;
-        digest.add(part, dtype, &view.shape, &bytes);
-        tensors.push((bytes, dtype, view.shape.clone()));
-    }
-    if field("digest") != Some(digest.0.finish().as_str()) {
-        return Err(damaged("its content is not what was written"));
-    }
-    let tensors = tensors
-        .into_iter()
-        .map(|(bytes, dtype, shape)| Tensor::from_raw_buffer(&bytes, dtype, &shape, device))
-        .collect::<candle_core::Result<Vec<_>>>()?;
-    tensors
-        .try_into()
-        .map_err(|_| damaged("it holds too few tensors"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMIT: u64 = 1 << 20;
-
-    fn numbers(values: &[f32]) -> Tensor {
-        Tensor::new(values, &Device::Cpu).unwrap()
-    }
-
-    fn unknown(folder: &Path, limit: u64) -> TextCache {
-        TextCache::new(folder, limit, |_| None)
-    }
-
-    fn texts(cache: &TextCache) -> KeptTexts<'_> {
-        cache.of("test", &Device::Cpu, DType::F32)
-    }
-
-    fn find(cache: &TextCache, text: &str) -> Option<Vec<f32>> {
-        let [tensor] = texts(cache).find(text, &[8], ["tokens"])?;
-        Some(tensor.to_vec1().unwrap())
-    }
-
-    fn keep(cache: &TextCache, text: &str, values: &[f32]) {
-        texts(cache).keep(text, &[8], &[("tokens", &numbers(values))]);
-    }
-
-    fn files(folder: &Path) -> Vec<PathBuf> {
-        let entries = fs::read_dir(folder).unwrap();
-        entries.map(|entry| entry.unwrap().path()).collect()
-    }
-
-    #[test]
-    fn a_text_comes_back_with_the_same_bits_and_its_words_are_nowhere() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = unknown(&folder.path().join("texts"), LIMIT);
-        assert_eq!(find(&cache, "a secret"), None);
-        let values = [0.1, -0.0, f32::MIN_POSITIVE / 2.0, 3e38];
-        keep(&cache, "a secret", &values);
-        let found = find(&cache, "a secret").unwrap();
-        assert_eq!(
-            found.iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
-            values.map(f32::to_bits)
-        );
-        assert_eq!(find(&cache, "a secret "), None);
-        let [file] = &files(&folder.path().join("texts"))[..] else {
-            panic!("one file");
-        };
-        let held = [
-            file.file_name().unwrap().as_encoded_bytes(),
-            &fs::read(file).unwrap(),
-        ]
-        .concat();
-        assert!(!held.windows(6).any(|part| part == b"secret"));
-
-        let halves = numbers(&values[..2]).to_dtype(DType::BF16).unwrap();
-        let parts = [("tokens", &halves), ("pooled", &numbers(&[1.0]))];
-        texts(&cache).keep("b", &[], &parts);
-        let found = texts(&cache).find("b", &[], ["tokens", "pooled"]);
-        let [tokens, pooled] = found.unwrap();
-        assert_eq!(
-            tokens.to_vec1::<half::bf16>().unwrap(),
-            halves.to_vec1::<half::bf16>().unwrap()
-        );
-        assert_eq!(pooled.to_vec1::<f32>().unwrap(), [1.0]);
-    }
-
-    #[test]
-    fn whatever_decides_the_content_is_part_of_the_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("weights");
-        fs::write(&file, "1").unwrap();
-        let cache = unknown(folder.path(), LIMIT);
-        let sign = |purpose: &str, dtype, part: &[u8]| {
-            let mut texts = cache.of(purpose, &Device::Cpu, dtype);
-            texts.add_file(&file).unwrap();
-            texts.add(part);
-            let names = texts.names(b"text", &[8]);
-            assert_ne!(names, texts.names(b"text", &[9]));
-            names
-        };
-        let first = sign("a", DType::F32, b"x");
-        assert_eq!(first, sign("a", DType::F32, b"x"));
-        assert_eq!(first.0, None, "what the file holds is not known");
-        assert_ne!(first, sign("b", DType::F32, b"x"));
-        assert_ne!(first, sign("a", DType::BF16, b"x"));
-        assert_ne!(first, sign("a", DType::F32, b"y"));
-        fs::write(&file, "22").unwrap();
-        assert_ne!(first, sign("a", DType::F32, b"x"));
-    }
-
-    #[test]
-    fn files_that_hold_the_same_share_their_texts_once_that_is_known() {
-        let folder = tempfile::tempdir().unwrap();
-        let weights = ["a", "b"].map(|name| folder.path().join(name));
-        weights
-            .iter()
-            .for_each(|path| fs::write(path, "1").unwrap());
-        let sign = |cache: &TextCache, path: &Path, text: Option<f32>| {
-            let mut texts = texts(cache);
-            texts.add_file(path).unwrap();
-            match text {
-                Some(value) => texts.keep("t", &[], &[("tokens", &numbers(&[value]))]),
-                None => {
-                    let found = texts.find("t", &[], ["tokens"]);
-                    return found.map(|[tensor]| tensor.to_vec1::<f32>().unwrap());
-                }
-            }
-            None
-        };
-        let kept = folder.path().join("kept");
-        let unknown = unknown(&kept, LIMIT);
-        let known = TextCache::new(&kept, LIMIT, |path| Some(fs::read_to_string(path).unwrap()));
-        sign(&unknown, &weights[0], Some(7.0));
-        assert_eq!(sign(&known, &weights[1], None), None);
-        // The first look tells what the file holds, and from then on the other one has it too.
-        assert_eq!(sign(&known, &weights[0], None), Some(vec![7.0]));
-        assert_eq!(sign(&known, &weights[1], None), Some(vec![7.0]));
-        assert_eq!(files(&kept).len(), 1);
-    }
-
-    #[test]
-    fn damaged_files_are_removed_and_computed_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = unknown(folder.path(), LIMIT);
-        keep(&cache, "a", &[1.0, 2.0]);
-        let [path] = &files(folder.path())[..] else {
-            panic!("one file");
-        };
-        let whole = fs::read(path).unwrap();
-        let mut flipped = whole.clone();
-        *flipped.last_mut().unwrap() ^= 1;
-        for bytes in [&flipped[..], &whole[..whole.len() - 3], b"no tensors", b""] {
-            fs::write(path, bytes).unwrap();
-            assert_eq!(find(&cache, "a"), None);
-            assert!(!path.exists());
-        }
-        // One under another one's name.
-        keep(&cache, "b", &[3.0]);
-        fs::rename(&files(folder.path())[0], path).unwrap();
-        assert_eq!(find(&cache, "a"), None);
-        keep(&cache, "a", &[1.0, 2.0]);
-        assert_eq!(find(&cache, "a"), Some(vec![1.0, 2.0]));
-    }
-
-    #[test]
-    fn what_was_used_longest_ago_leaves_and_other_files_stay() {
-        let folder = tempfile::tempdir().unwrap();
-        let foreign = folder.path().join("notes.txt");
-        fs::write(&foreign, [0; 4000]).unwrap();
-        let left = format!(".{}.1.0.part", "a".repeat(NAME_LENGTH));
-        let left = folder.path().join(left);
-        fs::write(&left, "half").unwrap();
-        let long_ago = |path: &Path, seconds: u64| {
-            let time = SystemTime::now() - Duration::from_secs(seconds);
-            let file = File::options().append(true).open(path).unwrap();
-            file.set_modified(time).unwrap();
-        };
-        long_ago(&left, 7200);
-        let cache = unknown(folder.path(), 3000);
-        let values = [1.0; 256];
-        // Nothing but the text decides here, so that the name is a lasting one.
-        let name = texts(&cache).names(b"0", &[8]).0.unwrap();
-        keep(&cache, "0", &values);
-        keep(&cache, "1", &values);
-        assert!(!left.exists());
-        for (age, path) in (1..).zip(files(folder.path())) {
-            if path != foreign {
-                long_ago(&path, 100 * age);
-            }
-        }
-        // Of two that are old, the one that was used last stays.
-        assert!(find(&cache, "0").is_some());
-        keep(&cache, "2", &values);
-        assert!(cache.path(&name).exists());
-        assert!(find(&cache, "0").is_some() && find(&cache, "2").is_some());
-        assert_eq!(find(&cache, "1"), None);
-        assert!(foreign.exists());
-        // What is larger than everything together is not kept.
-        keep(&cache, "3", &[1.0; 1000]);
-        assert_eq!(find(&cache, "3"), None);
-        assert!(find(&cache, "0").is_some());
     }
 }

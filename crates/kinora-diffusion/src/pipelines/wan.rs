@@ -12,7 +12,6 @@ mod texts;
 mod windows;
 
 use std::{
-    collections::HashMap,
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -33,7 +32,7 @@ use self::{
 };
 use super::{
     Checkpoint, JobTimings, RunLimits, RunWatch, TextCache, checkpoint::Identity,
-    on_demand::OnDemand,
+    on_demand::OnDemand, text_cache::EncodedTexts,
 };
 use crate::{
     Error, Result,
@@ -261,14 +260,14 @@ impl WanPipeline {
     fn prepare<'a>(
         &self,
         jobs: &'a [VideoParams],
-        texts: &HashMap<(String, usize), WanText>,
+        texts: &EncodedTexts<WanText>,
         limits: RunLimits,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Row<'a>>> {
         let mut rows = Vec::new();
         for (job, params) in jobs.iter().enumerate() {
-            let text = |text: &str| texts.get(&(text.to_owned(), params.text_tokens)).cloned();
+            let text = |text: &str| texts.get(text, &[params.text_tokens]);
             // A job without text was cancelled before its turn.
             let Some(positive) = text(&params.prompt) else {
                 continue;

@@ -1,25 +1,23 @@
 //! Pictures that the new one shall be like: tokens of theirs behind those of the text, all weighted
 //! and added up. After `diffusers/pipelines/flux/pipeline_flux_prior_redux.py`.
 
-use std::collections::HashMap;
-
 use candle_core::{DType, Tensor};
 
 use super::{FluxPipeline, ImageParams, RgbImage, rows::Conditioning};
-use crate::{Error, Result};
+use crate::{Error, Result, pipelines::text_cache::EncodedTexts};
 
 /// What the jobs of a run say and show, each once.
 #[derive(Debug, Default)]
 pub(crate) struct Encoded<'a> {
     /// By text and its length in tokens.
-    pub texts: HashMap<(String, usize), Conditioning>,
+    pub texts: EncodedTexts<Conditioning>,
     /// Pictures with their tokens, (1, tokens, T5's width).
     pub pictures: Vec<(&'a RgbImage, Tensor)>,
 }
 
 impl Encoded<'_> {
     pub fn text(&self, text: &str, tokens: usize) -> Option<Conditioning> {
-        self.texts.get(&(text.to_owned(), tokens)).cloned()
+        self.texts.get(text, &[tokens])
     }
 
     pub fn picture(&self, image: &RgbImage) -> Option<&Tensor> {

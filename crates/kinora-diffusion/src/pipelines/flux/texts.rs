@@ -1,7 +1,8 @@
 //! Texts through both encoders, or as they were kept, and pictures that the new one shall be like.
 
-use std::{collections::hash_map::Entry, time::Instant};
+use std::time::Instant;
 
+use candle_core::Tensor;
 use kinora_core::Stage;
 
 use super::{
@@ -14,7 +15,7 @@ use crate::{
     Result,
     pipelines::{
         ImageParams, JobTimings, RunWatch,
-        text_cache::{KeptTexts, or_none},
+        text_cache::{KeepText, KeptTexts, TextEncoding, or_none},
     },
     text::{ClipEncoder, T5Encoder},
 };
@@ -27,42 +28,28 @@ impl FluxPipeline {
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Encoded<'a>> {
-        let kept = or_none(self.kept_texts());
+        let encoding = TextEncoding {
+            kept: or_none(self.kept_texts()),
+            is_read: &|| self.clip.is_read() && self.t5.is_read(),
+            read: &|on_load| {
+                self.encoders()?;
+                on_load(1.0);
+                Ok(())
+            },
+            encode: &|text, tokens| self.encode_text(text, tokens),
+        };
         let mut encoded = Encoded::default();
         for (job, params) in jobs.iter().enumerate() {
             if watch.is_cancelled(job) {
                 continue;
             }
             let start = Instant::now();
-            let negative = params.active_cfg().map(|_| &params.negative_prompt);
-            let positive = likes::has_text(params).then_some(&params.prompt);
-            let texts: Vec<&String> = positive.into_iter().chain(negative).collect();
+            let negative = params.active_cfg().map(|_| params.negative_prompt.as_str());
+            let positive = likes::has_text(params).then_some(params.prompt.as_str());
+            let texts: Vec<&str> = positive.into_iter().chain(negative).collect();
             let count = (texts.len() + params.flux.likes.len()) as u32;
-            let length = params.text_tokens;
-            let mut is_missing = false;
-            for text in &texts {
-                if let Entry::Vacant(entry) = encoded.texts.entry(((*text).clone(), length)) {
-                    match self.find_text(kept.as_ref(), text, length) {
-                        Some(found) => {
-                            entry.insert(found);
-                        }
-                        None => is_missing = true,
-                    }
-                }
-            }
-            if is_missing {
-                self.read_encoders(job, watch)?;
-            }
-            for (done, text) in (0..).zip(&texts) {
-                watch.stage(job, Stage::Encoding, done, count);
-                if let Entry::Vacant(entry) = encoded.texts.entry(((*text).clone(), length)) {
-                    let text_states = entry.insert(self.encode_text(text, length)?);
-                    if let Some(kept) = &kept {
-                        let Conditioning { tokens, pooled } = text_states;
-                        kept.keep(text, &[length], &[("tokens", tokens), ("pooled", pooled)]);
-                    }
-                }
-            }
+            let wanted = (&texts[..], params.text_tokens);
+            encoding.encode_job(&mut encoded.texts, job, wanted, count, watch)?;
             for (done, like) in (texts.len() as u32..).zip(&params.flux.likes) {
                 watch.stage(job, Stage::Encoding, done, count);
                 if encoded.picture(&like.image).is_none() {
@@ -91,28 +78,6 @@ impl FluxPipeline {
         Ok(Some(texts))
     }
 
-    fn find_text(
-        &self,
-        kept: Option<&KeptTexts<'_>>,
-        text: &str,
-        length: usize,
-    ) -> Option<Conditioning> {
-        let parts = ["tokens", "pooled"];
-        let [tokens, pooled] = kept?.find(text, &[length], parts)?;
-        Some(Conditioning { tokens, pooled })
-    }
-
-    /// Brings the encoders into memory for a job, and tells it so.
-    fn read_encoders(&self, job: usize, watch: &mut dyn RunWatch) -> Result<()> {
-        if self.clip.is_read() && self.t5.is_read() {
-            return Ok(());
-        }
-        watch.stage(job, Stage::Loading, 0, 100);
-        self.encoders()?;
-        watch.stage(job, Stage::Loading, 100, 100);
-        Ok(())
-    }
-
     /// Its text encoders, read if they are not in memory.
     pub(crate) fn encoders(&self) -> Result<(&ClipEncoder, &T5Encoder)> {
         let [clip, t5] = ENCODERS;
@@ -139,5 +104,17 @@ impl FluxPipeline {
             (self.clip_tokenizer).encode(text, self.parts.clip.max_positions)?,
             self.t5_tokenizer.encode(text, text_tokens)?,
         ))
+    }
+}
+
+impl KeepText<2> for Conditioning {
+    const PARTS: [&'static str; 2] = ["tokens", "pooled"];
+
+    fn parts(&self) -> [&Tensor; 2] {
+        [&self.tokens, &self.pooled]
+    }
+
+    fn from_parts([tokens, pooled]: [Tensor; 2], _: &[usize]) -> Self {
+        Self { tokens, pooled }
     }
 }

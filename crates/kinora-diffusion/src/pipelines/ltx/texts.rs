@@ -1,19 +1,13 @@
 //! Texts through their encoder, or as they were kept.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    time::Instant,
-};
-
 use candle_core::Tensor;
-use kinora_core::Stage;
 
-use super::{LtxParams, LtxPipeline, milliseconds};
+use super::{LtxParams, LtxPipeline};
 use crate::{
     Result,
     pipelines::{
         JobTimings, RunWatch,
-        text_cache::{KeptTexts, or_none},
+        text_cache::{EncodedTexts, KeptTexts, TextEncoding, or_none},
     },
     text::{T5Encoder, Tokenizer},
 };
@@ -25,47 +19,20 @@ impl LtxPipeline {
         jobs: &[LtxParams],
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
-    ) -> Result<HashMap<(String, usize), Tensor>> {
-        let kept = or_none(self.kept_texts());
-        let mut texts = HashMap::new();
-        for (job, params) in jobs.iter().enumerate() {
-            if watch.is_cancelled(job) {
-                continue;
-            }
-            let start = Instant::now();
-            let negative = params.active_guidance().map(|_| &params.negative_prompt);
-            let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
-            let length = params.text_tokens;
-            let mut is_missing = false;
-            for text in &wanted {
-                if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
-                    match (kept.as_ref()).and_then(|kept| kept.find(text, &[length], ["tokens"])) {
-                        Some([tokens]) => {
-                            entry.insert(tokens);
-                        }
-                        None => is_missing = true,
-                    }
-                }
-            }
-            if is_missing && !self.text.is_read() {
-                watch.stage(job, Stage::Loading, 0, 100);
-                self.text.get(&mut |_| {})?;
-                watch.stage(job, Stage::Loading, 100, 100);
-            }
-            let count = wanted.len() as u32;
-            for (i, text) in (0u32..).zip(wanted) {
-                watch.stage(job, Stage::Encoding, i, count);
-                if let Entry::Vacant(entry) = texts.entry((text.clone(), length)) {
-                    let encoded = entry.insert(self.encode_text(text, length)?);
-                    if let Some(kept) = &kept {
-                        kept.keep(text, &[length], &[("tokens", encoded)]);
-                    }
-                }
-            }
-            watch.stage(job, Stage::Encoding, count, count);
-            timings[job].encoding_ms = milliseconds(start);
-        }
-        Ok(texts)
+    ) -> Result<EncodedTexts<Tensor>> {
+        let encoding = TextEncoding {
+            kept: or_none(self.kept_texts()),
+            is_read: &|| self.text.is_read(),
+            read: &|on_load| self.text.get(on_load).map(drop),
+            encode: &|text, tokens| self.encode_text(text, tokens),
+        };
+        let jobs = jobs.iter().map(|params| {
+            let is_guided = params.active_guidance().is_some();
+            let negative = is_guided.then_some(params.negative_prompt.as_str());
+            let texts = [params.prompt.as_str()].into_iter().chain(negative);
+            (texts.collect(), params.text_tokens)
+        });
+        encoding.encode_jobs(jobs, watch, timings)
     }
 
     /// The texts that were kept of this model.

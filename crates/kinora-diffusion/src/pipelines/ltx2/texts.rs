@@ -1,20 +1,14 @@
 //! Texts through their encoder and the connectors, or as they were kept.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    time::Instant,
-};
-
 use candle_core::Tensor;
-use kinora_core::Stage;
 use kinora_weights::lora::LoraComponent;
 
-use super::{Ltx2Params, Ltx2Pipeline, milliseconds};
+use super::{Ltx2Params, Ltx2Pipeline};
 use crate::{
     Result,
     pipelines::{
         JobTimings, RunWatch,
-        text_cache::{KeptTexts, or_none},
+        text_cache::{EncodedTexts, KeepText, KeptTexts, TextEncoding, or_none},
     },
     text::{Ltx2Connectors, Ltx2Text, Tokenizer},
 };
@@ -26,52 +20,19 @@ impl Ltx2Pipeline {
         jobs: &[Ltx2Params],
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
-    ) -> Result<HashMap<(String, usize), Ltx2Text>> {
-        let kept = or_none(self.kept_texts());
-        let mut texts = HashMap::new();
-        for (job, params) in jobs.iter().enumerate() {
-            if watch.is_cancelled(job) {
-                continue;
-            }
-            let start = Instant::now();
-            let negative = params
-                .is_guided_by_text()
-                .then_some(&params.negative_prompt);
-            let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
-            let length = params.text_tokens;
-            let mut is_missing = false;
-            for text in &wanted {
-                if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
-                    let parts = ["video", "audio"];
-                    match (kept.as_ref()).and_then(|kept| kept.find(text, &[length], parts)) {
-                        Some([video, audio]) => {
-                            entry.insert(Ltx2Text { video, audio });
-                        }
-                        None => is_missing = true,
-                    }
-                }
-            }
-            if is_missing && !self.text.is_read() {
-                watch.stage(job, Stage::Loading, 0, 100);
-                self.text.get(&mut |share| {
-                    watch.stage(job, Stage::Loading, (share * 100.0) as u32, 100);
-                })?;
-            }
-            let count = wanted.len() as u32;
-            for (i, text) in (0u32..).zip(wanted) {
-                watch.stage(job, Stage::Encoding, i, count);
-                if let Entry::Vacant(entry) = texts.entry((text.clone(), length)) {
-                    let encoded = entry.insert(self.encode_text(text, length)?);
-                    if let Some(kept) = &kept {
-                        let parts = [("video", &encoded.video), ("audio", &encoded.audio)];
-                        kept.keep(text, &[length], &parts);
-                    }
-                }
-            }
-            watch.stage(job, Stage::Encoding, count, count);
-            timings[job].encoding_ms = milliseconds(start);
-        }
-        Ok(texts)
+    ) -> Result<EncodedTexts<Ltx2Text>> {
+        let encoding = TextEncoding {
+            kept: or_none(self.kept_texts()),
+            is_read: &|| self.text.is_read(),
+            read: &|on_load| self.text.get(on_load).map(drop),
+            encode: &|text, tokens| self.encode_text(text, tokens),
+        };
+        let jobs = jobs.iter().map(|params| {
+            let negative = (params.is_guided_by_text()).then_some(params.negative_prompt.as_str());
+            let texts = [params.prompt.as_str()].into_iter().chain(negative);
+            (texts.collect(), params.text_tokens)
+        });
+        encoding.encode_jobs(jobs, watch, timings)
     }
 
     /// The texts that were kept of this model as it is now.
@@ -107,5 +68,17 @@ impl Ltx2Pipeline {
     /// Its connectors and tokenizer.
     pub(crate) fn text(&self) -> (&Ltx2Connectors, &Tokenizer) {
         (&self.connectors, &self.tokenizer)
+    }
+}
+
+impl KeepText<2> for Ltx2Text {
+    const PARTS: [&'static str; 2] = ["video", "audio"];
+
+    fn parts(&self) -> [&Tensor; 2] {
+        [&self.video, &self.audio]
+    }
+
+    fn from_parts([video, audio]: [Tensor; 2], _: &[usize]) -> Self {
+        Self { video, audio }
     }
 }

@@ -1,20 +1,14 @@
 //! Texts and given frames through their encoders, or as they were kept.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    time::Instant,
-};
-
 use candle_core::Tensor;
-use kinora_core::Stage;
 
-use super::{VideoParams, WanPipeline, milliseconds};
+use super::{VideoParams, WanPipeline};
 use crate::{
     Result,
     denoisers::WanText,
     pipelines::{
         JobTimings, RgbImage, RunWatch,
-        text_cache::{KeptTexts, or_none},
+        text_cache::{EncodedTexts, KeepText, KeptTexts, TextEncoding, or_none},
     },
     text::{Tokenizer, Umt5Encoder, clean_prompt},
     vision::ClipVision,
@@ -27,47 +21,19 @@ impl WanPipeline {
         jobs: &[VideoParams],
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
-    ) -> Result<HashMap<(String, usize), WanText>> {
-        let kept = or_none(self.kept_texts());
-        let mut texts = HashMap::new();
-        for (job, params) in jobs.iter().enumerate() {
-            if watch.is_cancelled(job) {
-                continue;
-            }
-            let start = Instant::now();
-            let negative = params.is_guided().then_some(&params.negative_prompt);
-            let wanted: Vec<&String> = [&params.prompt].into_iter().chain(negative).collect();
-            let length = params.text_tokens;
-            let mut is_missing = false;
-            for text in &wanted {
-                if let Entry::Vacant(entry) = texts.entry(((*text).clone(), length)) {
-                    match (kept.as_ref()).and_then(|kept| kept.find(text, &[length], ["tokens"])) {
-                        Some([tokens]) => {
-                            entry.insert(with_padding(tokens, length)?);
-                        }
-                        None => is_missing = true,
-                    }
-                }
-            }
-            if is_missing && !self.text.is_read() {
-                watch.stage(job, Stage::Loading, 0, 100);
-                self.text.get(&mut |_| {})?;
-                watch.stage(job, Stage::Loading, 100, 100);
-            }
-            let count = wanted.len() as u32;
-            for (i, text) in (0u32..).zip(wanted) {
-                watch.stage(job, Stage::Encoding, i, count);
-                if let Entry::Vacant(entry) = texts.entry((text.clone(), length)) {
-                    let encoded = entry.insert(self.encode_text(text, length)?);
-                    if let Some(kept) = &kept {
-                        kept.keep(text, &[length], &[("tokens", &encoded.tokens)]);
-                    }
-                }
-            }
-            watch.stage(job, Stage::Encoding, count, count);
-            timings[job].encoding_ms = milliseconds(start);
-        }
-        Ok(texts)
+    ) -> Result<EncodedTexts<WanText>> {
+        let encoding = TextEncoding {
+            kept: or_none(self.kept_texts()),
+            is_read: &|| self.text.is_read(),
+            read: &|on_load| self.text.get(on_load).map(drop),
+            encode: &|text, tokens| self.encode_text(text, tokens),
+        };
+        let jobs = jobs.iter().map(|params| {
+            let negative = (params.is_guided()).then_some(params.negative_prompt.as_str());
+            let texts = [params.prompt.as_str()].into_iter().chain(negative);
+            (texts.collect(), params.text_tokens)
+        });
+        encoding.encode_jobs(jobs, watch, timings)
     }
 
     /// The texts that were kept of this model.
@@ -87,7 +53,8 @@ impl WanPipeline {
             .tokenizer
             .encode_within(&clean_prompt(text), text_tokens)?;
         let encoder = self.text.get(&mut |_| {})?;
-        with_padding(encoder.forward(&[ids], None)?, text_tokens)
+        let tokens = encoder.forward(&[ids], None)?;
+        Ok(WanText::from_parts([tokens], &[text_tokens]))
     }
 
     /// Given frames as CLIP sees them, (pictures, rows, width).
@@ -139,8 +106,18 @@ impl WanPipeline {
     }
 }
 
-/// A text's real tokens, (1, tokens, width), brought to a length.
-fn with_padding(tokens: Tensor, length: usize) -> Result<WanText> {
-    let padding = length.saturating_sub(tokens.dim(1)?);
-    Ok(WanText { tokens, padding })
+impl KeepText<1> for WanText {
+    const PARTS: [&'static str; 1] = ["tokens"];
+
+    fn parts(&self) -> [&Tensor; 1] {
+        [&self.tokens]
+    }
+
+    /// Real tokens, (1, tokens, width), brought to the length that is the first number.
+    fn from_parts([tokens]: [Tensor; 1], numbers: &[usize]) -> Self {
+        let real = tokens.dims().get(1).copied().unwrap_or_default();
+        let length = numbers.first().copied().unwrap_or_default();
+        let padding = length.saturating_sub(real);
+        Self { tokens, padding }
+    }
 }
