@@ -15,8 +15,8 @@ use kinora_diffusion::{
     adapters::WeightedAdapter,
     pipelines::{
         Checkpoint, FluxOptions, ImageParams, Ltx2Guidance, Ltx2Params, Ltx2Pipeline, LtxParams,
-        LtxPipeline, Pipeline, PromptChange, RgbImage, RunLimits, RunWatch, SdOptions, Sound,
-        Switch, TextCache, VideoParams, WanPipeline,
+        LtxPipeline, Pipeline, PromptChange, RgbImage, RunLimits, RunWatch, SdOptions, Shelf,
+        Sound, Switch, TextCache, VideoParams, WanPipeline,
     },
 };
 use kinora_weights::{ltx::detect_ltx, ltx2::detect_ltx2, wan::detect_wan};
@@ -391,4 +391,50 @@ fn an_adapter_of_the_encoder_has_texts_of_its_own() {
     let mut again = pictures(&again);
     again.reverse();
     assert!(again == pictures(&plain));
+}
+
+#[test]
+fn models_share_their_encoders_until_an_adapter_changes_one() {
+    // The second model's encoders are said to hold the same, and would make NaN if they were read.
+    let (tiny, ruined) = (Tiny::of("flux_dev"), Tiny::of("flux_dev"));
+    ruined.ruin();
+    let content = |path: &Path| Some(path.parent()?.file_name()?.to_string_lossy().into_owned());
+    let shelf = Arc::new(Shelf::new(content));
+    let job = [picture_params("a red fox")];
+    let open = |tiny: &Tiny| {
+        let layout = kinora_weights::detect(&tiny.model()).unwrap();
+        let mut pipeline = Pipeline::open(&layout, &CPU, DType::F32, &mut |_| {}).unwrap();
+        pipeline.share_encoders(&shelf);
+        pipeline
+    };
+    let run = |pipeline: &mut Pipeline| {
+        let mut made = Made::default();
+        pipeline.run(&job, RunLimits::NONE, &mut made).map(|_| made)
+    };
+    assert!(run(&mut open(&ruined)).is_err(), "nobody has read them yet");
+
+    let mut first = open(&tiny);
+    let plain = run(&mut first).unwrap();
+    let mut second = open(&ruined);
+    assert!(run(&mut second).unwrap().pictures == plain.pictures);
+
+    // It changes CLIP: the first model reads one of its own, and the second keeps what it has.
+    let file = below("tests/fixtures/flux_lora/diffusers.safetensors");
+    let adapter = Arc::new(first.adaptive().open_adapter(&file).unwrap());
+    let weighted = |weight| {
+        vec![WeightedAdapter {
+            adapter: Arc::clone(&adapter),
+            weight,
+            expert: None,
+        }]
+    };
+    first.adaptive().set_adapters(weighted(1.0)).unwrap();
+    assert!(run(&mut first).unwrap().pictures != plain.pictures);
+    assert!(run(&mut second).unwrap().pictures == plain.pictures);
+    first.adaptive().set_adapters(Vec::new()).unwrap();
+    assert!(run(&mut first).unwrap().pictures == plain.pictures);
+
+    // With the last model that uses them they leave.
+    drop((first, second));
+    assert!(run(&mut open(&ruined)).is_err());
 }

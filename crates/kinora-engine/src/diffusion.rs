@@ -11,7 +11,7 @@ use kinora_diffusion::{
     Error, Result,
     adapters::{Adapter, Adaptive, WeightedAdapter},
     pipelines::{
-        FluxOptions, ImageParams, Ltx2Pipeline, LtxPipeline, Pipeline, RunLimits, SdOptions,
+        FluxOptions, ImageParams, Ltx2Pipeline, LtxPipeline, Pipeline, RunLimits, SdOptions, Shelf,
         TextCache, WanPipeline,
     },
 };
@@ -93,13 +93,15 @@ pub struct DiffusionRunner {
     dtype: DType,
     /// What encoders said before.
     texts: Option<Arc<TextCache>>,
+    /// Encoders that loaded models share.
+    shelf: Arc<Shelf>,
     /// The layout that was looked at last, and for which files it counts.
     layout: Option<(ModelKey, Recognised)>,
 }
 
 impl DiffusionRunner {
-    /// Opens the device. Models keep what they encode in `texts`.
-    pub fn open(choice: DeviceChoice, texts: Option<Arc<TextCache>>) -> Result<Self> {
+    /// Opens the device. Models keep what they encode in `texts`, and their encoders on `shelf`.
+    pub fn open(choice: DeviceChoice, texts: Option<Arc<TextCache>>, shelf: Shelf) -> Result<Self> {
         let (compute, device) = choice.open()?;
         // Halves would be widened on a processor anyway, and on a GPU they are what it is made for.
         let dtype = if compute.is_cpu() {
@@ -112,6 +114,7 @@ impl DiffusionRunner {
             device,
             dtype,
             texts,
+            shelf: Arc::new(shelf),
             layout: None,
         })
     }
@@ -217,6 +220,12 @@ impl Runner for DiffusionRunner {
                 Kind::Ltx(pipeline) => pipeline.keep_texts(texts),
                 Kind::Ltx2(pipeline) => pipeline.keep_texts(texts),
             }
+        }
+        match &mut kind {
+            Kind::Pictures(pipeline) => pipeline.share_encoders(&self.shelf),
+            Kind::Wan(pipeline) => pipeline.share_encoders(&self.shelf),
+            Kind::Ltx(pipeline) => pipeline.share_encoders(&self.shelf),
+            Kind::Ltx2(pipeline) => pipeline.share_encoders(&self.shelf),
         }
         Ok(Network {
             kind,

@@ -19,7 +19,7 @@ use kinora_core::{
     Code, Failure, Fix,
     engine::{PROTOCOL, Report},
 };
-use kinora_diffusion::pipelines::TextCache;
+use kinora_diffusion::pipelines::{Shelf, TextCache};
 
 use crate::{
     commands::{self, Order},
@@ -100,7 +100,11 @@ fn compute(
         let sha256_of = move |path: &Path| hashes.known(path);
         Arc::new(TextCache::new(folder, options.text_cache_bytes, sha256_of))
     });
-    let runner = DiffusionRunner::open(options.device, texts).map_err(|error| {
+    let shelf = {
+        let hashes = hashes.clone();
+        Shelf::new(move |path| hashes.known(path))
+    };
+    let runner = DiffusionRunner::open(options.device, texts, shelf).map_err(|error| {
         Box::new(Failure {
             log: log.lines(),
             ..Failure::new(

@@ -28,7 +28,7 @@ use self::{
     rows::{Row, batches},
 };
 use super::{
-    Checkpoint, ImageParams, JobTimings, RgbImage, RunLimits, RunWatch, TextCache,
+    Checkpoint, ImageParams, JobTimings, RgbImage, RunLimits, RunWatch, Shelf, TextCache,
     checkpoint::Identity, on_demand::OnDemand, packing::unpack, picture,
 };
 use crate::{
@@ -201,6 +201,12 @@ impl FluxPipeline {
     /// Keeps what is encoded, and looks there before anything is.
     pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
         self.texts = Some(cache);
+    }
+
+    /// Has its encoders in memory together with other models.
+    pub fn share_encoders(&mut self, shelf: &Arc<Shelf>) {
+        self.clip.share(shelf);
+        self.t5.share(shelf);
     }
 
     /// Bytes that the weights occupy once all are read, with what adapters add.

@@ -23,7 +23,7 @@ use kinora_weights::{
 pub use self::params::LtxParams;
 use self::run::Row;
 use super::{
-    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, TextCache,
+    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, Shelf, TextCache,
     checkpoint::Identity,
     on_demand::OnDemand,
     packing::{to_frames, to_tokens},
@@ -172,6 +172,11 @@ impl LtxPipeline {
     /// Keeps what is encoded, and looks there before anything is.
     pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
         self.texts = Some(cache);
+    }
+
+    /// Has its encoders in memory together with other models.
+    pub fn share_encoders(&mut self, shelf: &Arc<Shelf>) {
+        self.text.share(shelf);
     }
 
     /// Bytes that the weights occupy once all are read, with what adapters add.

@@ -25,7 +25,7 @@ pub use self::params::{Ltx2Guidance, Ltx2Params};
 pub(crate) use self::run::Both;
 use self::run::Row;
 use super::{
-    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, Sound, TextCache,
+    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, Shelf, Sound, TextCache,
     checkpoint::Identity,
     on_demand::OnDemand,
     packing::{to_frames, to_tokens},
@@ -186,6 +186,11 @@ impl Ltx2Pipeline {
     /// Keeps what is encoded, and looks there before anything is.
     pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
         self.texts = Some(cache);
+    }
+
+    /// Has its encoders in memory together with other models.
+    pub fn share_encoders(&mut self, shelf: &Arc<Shelf>) {
+        self.text.share(shelf);
     }
 
     /// Bytes that the weights occupy once all are read, with what adapters add.

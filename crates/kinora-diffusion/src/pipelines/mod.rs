@@ -14,6 +14,7 @@ pub mod params;
 mod picture;
 pub mod sd;
 pub mod sdxl;
+pub mod shelf;
 pub(crate) mod tensor_file;
 pub mod text_cache;
 pub(crate) mod unet;
@@ -37,6 +38,7 @@ pub use self::{
     },
     sd::SdPipeline,
     sdxl::SdxlPipeline,
+    shelf::Shelf,
     text_cache::TextCache,
     wan::{Context, Switch, VideoParams, WanPipeline},
     watch::{RgbImage, RunWatch, Sound},
@@ -84,6 +86,15 @@ impl Pipeline {
             Self::Flux(pipeline) => pipeline.keep_texts(cache),
             Self::Sd(pipeline) => pipeline.keep_texts(cache),
             Self::Sdxl(pipeline) => pipeline.keep_texts(cache),
+        }
+    }
+
+    /// Has its encoders in memory together with other models.
+    pub fn share_encoders(&mut self, shelf: &Arc<Shelf>) {
+        match self {
+            Self::Flux(pipeline) => pipeline.share_encoders(shelf),
+            Self::Sd(pipeline) => pipeline.share_encoders(shelf),
+            Self::Sdxl(pipeline) => pipeline.share_encoders(shelf),
         }
     }
 

@@ -4,13 +4,16 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use candle_core::{DType, Device};
 use kinora_weights::{WeightSet, lora::LoraComponent};
 
-use super::text_cache::KeptTexts;
+use super::{
+    shelf::{Read, Shelf},
+    text_cache::KeptTexts,
+};
 use crate::{
     Result,
     adapters::{AdaptableNetwork, Adapted},
@@ -55,10 +58,14 @@ pub(crate) struct OnDemand<T> {
     /// What tells networks of equal weights apart.
     config: String,
     load: Load<T>,
-    network: OnceLock<T>,
+    network: OnceLock<Arc<T>>,
+    /// Other models' encoders.
+    shelf: Option<Arc<Shelf>>,
+    /// What a network on the shelf is, besides its files.
+    purpose: String,
 }
 
-impl<T: Encoder> OnDemand<T> {
+impl<T: Encoder + Send + Sync + 'static> OnDemand<T> {
     /// Names an encoder's weights, whose headers are checked already, and what reads them. `config`
     /// is everything else that decides what it computes.
     pub fn new(
@@ -75,7 +82,17 @@ impl<T: Encoder> OnDemand<T> {
             config: format!("{config:?}"),
             load: Box::new(load),
             network: OnceLock::new(),
+            shelf: None,
+            purpose: format!(
+                "{title} on {:?} in {dtype:?}: {config:?}",
+                device.location()
+            ),
         }
+    }
+
+    /// Looks on the shelf before it is read, and lies there afterwards.
+    pub fn share(&mut self, shelf: &Arc<Shelf>) {
+        self.shelf = Some(Arc::clone(shelf));
     }
 
     /// Whether it is in memory.
@@ -85,7 +102,7 @@ impl<T: Encoder> OnDemand<T> {
 
     /// The encoder, read if it is not in memory. Without adapters.
     pub fn get(&self, on_load: &mut dyn FnMut(f32)) -> Result<&T> {
-        self.get_or_read(on_load, |_| Ok(()))
+        self.get_or_read(on_load, None)
     }
 
     /// The encoder, read if it is not in memory, as the adapters want it.
@@ -95,36 +112,55 @@ impl<T: Encoder> OnDemand<T> {
         adapted: &Adapted,
         on_load: &mut dyn FnMut(f32),
     ) -> Result<&T> {
-        self.get_or_read(on_load, |network| {
-            if adapted.adapters().is_empty() {
-                return Ok(());
-            }
-            let before = count_bytes(network);
-            let layers = network.adaptables();
-            AdaptableNetwork::only(component, layers).adapt(adapted.adapters())?;
-            adapted.count_change(before, count_bytes(network));
-            Ok(())
-        })
+        let is_changed = adapted.changing(&[component]).next().is_some();
+        self.get_or_read(on_load, is_changed.then_some((component, adapted)))
     }
 
     fn get_or_read(
         &self,
         on_load: &mut dyn FnMut(f32),
-        prepare: impl FnOnce(&mut T) -> Result<()>,
+        change: Option<(LoraComponent, &Adapted)>,
     ) -> Result<&T> {
         if let Some(network) = self.network.get() {
             return Ok(network);
         }
+        // One that adapters change is this model's own.
+        let shelf = self.shelf.as_ref().filter(|_| change.is_none());
+        if let Some(shared) = shelf.and_then(|shelf| shelf.find(&self.purpose, &self.files)) {
+            tracing::info!(encoder = self.title, "in memory already, for another model");
+            on_load(1.0);
+            return Ok(self.network.get_or_init(|| shared));
+        }
         tracing::info!(encoder = self.title, "reading");
+        let files = Read::of(&self.files);
         let mut network = (self.load)(&self.weights, on_load)?;
-        prepare(&mut network)?;
+        if let Some((component, adapted)) = change {
+            let before = count_bytes(&mut network);
+            let layers = network.adaptables();
+            AdaptableNetwork::only(component, layers).adapt(adapted.adapters())?;
+            adapted.count_change(before, count_bytes(&mut network));
+        }
+        let network = Arc::new(network);
+        if let Some(shelf) = shelf {
+            shelf.put(&self.purpose, files, &network);
+        }
         on_load(1.0);
         Ok(self.network.get_or_init(|| network))
     }
 
-    /// The encoder as adapters see it; None when it is not in memory and they need not.
+    /// The encoder as adapters see it; None when it is not in memory and they need not. One that
+    /// another model uses too stays as it is, and this model forgets it: whatever the adapters want,
+    /// the next look finds it again or reads one of its own.
     pub fn adaptable(&mut self, component: LoraComponent) -> Option<AdaptableNetwork<'_>> {
         let network = self.network.get_mut()?;
+        if let Some(shelf) = &self.shelf {
+            if Arc::strong_count(network) > 1 {
+                self.network = OnceLock::new();
+                return None;
+            }
+            shelf.take(network);
+        }
+        let network = Arc::get_mut(self.network.get_mut()?)?;
         Some(AdaptableNetwork::only(component, network.adaptables()))
     }
 

@@ -11,7 +11,7 @@ use kinora_weights::{
 };
 
 use super::{
-    ImageParams, JobTimings, RunLimits, RunWatch, TextCache,
+    ImageParams, JobTimings, RunLimits, RunWatch, Shelf, TextCache,
     on_demand::OnDemand,
     text_cache::{EncodedTexts, KeptTexts, or_none, read_for},
     unet::{
@@ -100,6 +100,11 @@ impl SdPipeline {
     /// Keeps what is encoded, and looks there before anything is.
     pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
         self.texts = Some(cache);
+    }
+
+    /// Has its encoders in memory together with other models.
+    pub fn share_encoders(&mut self, shelf: &Arc<Shelf>) {
+        self.clip.share(shelf);
     }
 
     /// Denoiser, VAE and schedule.

@@ -12,7 +12,7 @@ use kinora_weights::{
 };
 
 use super::{
-    ImageParams, JobTimings, RunLimits, RunWatch, TextCache,
+    ImageParams, JobTimings, RunLimits, RunWatch, Shelf, TextCache,
     on_demand::OnDemand,
     params::PretendedSizes,
     text_cache::{EncodedTexts, KeepText, KeptTexts, or_none, read_for},
@@ -192,6 +192,14 @@ impl SdxlPipeline {
     /// Keeps what is encoded, and looks there before anything is.
     pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
         self.texts = Some(cache);
+    }
+
+    /// Has its encoders in memory together with other models.
+    pub fn share_encoders(&mut self, shelf: &Arc<Shelf>) {
+        if let Some(first) = &mut self.first {
+            first.clip.share(shelf);
+        }
+        self.second.clip.share(shelf);
     }
 
     /// Its text encoders with their tokenizers.

@@ -52,7 +52,7 @@ pub struct TextCache {
 }
 
 /// The SHA-256 of a file, where it is known.
-type HashOf = Box<dyn Fn(&Path) -> Option<String> + Send + Sync>;
+pub(super) type HashOf = Box<dyn Fn(&Path) -> Option<String> + Send + Sync>;
 
 impl std::fmt::Debug for TextCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

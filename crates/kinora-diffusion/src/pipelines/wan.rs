@@ -31,7 +31,7 @@ use self::{
     windows::Windows,
 };
 use super::{
-    Checkpoint, JobTimings, RunLimits, RunWatch, TextCache, checkpoint::Identity,
+    Checkpoint, JobTimings, RunLimits, RunWatch, Shelf, TextCache, checkpoint::Identity,
     on_demand::OnDemand, text_cache::EncodedTexts,
 };
 use crate::{
@@ -178,6 +178,14 @@ impl WanPipeline {
     /// Keeps what is encoded, and looks there before anything is.
     pub fn keep_texts(&mut self, cache: Arc<TextCache>) {
         self.texts = Some(cache);
+    }
+
+    /// Has its encoders in memory together with other models.
+    pub fn share_encoders(&mut self, shelf: &Arc<Shelf>) {
+        self.text.share(shelf);
+        if let Some(vision) = &mut self.vision {
+            vision.share(shelf);
+        }
     }
 
     /// Bytes that the weights occupy, with one denoiser in memory, every encoder, and what adapters
