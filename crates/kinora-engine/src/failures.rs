@@ -84,6 +84,20 @@ pub fn out_of_memory(needed: u64, available: u64) -> Failure {
     )
 }
 
+/// A run that is ended before the machine is: its memory, which the GPU shares, is nearly used up.
+pub fn short_of_memory(available: u64, floor: u64) -> Failure {
+    Failure::new(
+        Code::OutOfMemory,
+        format!(
+            "go on: {} of this machine's memory are left, and below {} it may stop answering",
+            format_bytes(available),
+            format_bytes(floor)
+        ),
+        "Close other programs, then try again: it goes on where it was. Or use a smaller size or \
+         model.",
+    )
+}
+
 /// Weights that cannot be used.
 pub fn bad_weights(message: String) -> Failure {
     Failure {

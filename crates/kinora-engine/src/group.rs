@@ -15,10 +15,11 @@ use kinora_media::{CLIP_QUALITY, ClipSpec, ClipWriter, SoundSpec};
 
 use crate::{
     control::Control,
-    failures::io_failure,
+    failures::{io_failure, short_of_memory},
     hashes::WeightHashes,
     job::{Clip, JobRun},
     log::LogTail,
+    memory::read_available,
     pace::{Cost, Pace},
     reports::Reports,
     runner::{Checkpoint, RgbImage, RunWatch, Sound},
@@ -62,6 +63,8 @@ pub struct Surroundings {
     pub device: String,
     /// Number format for recipes.
     pub dtype: String,
+    /// Bytes of the machine's memory that must stay available; see [`floor_of`](crate::memory::floor_of).
+    pub memory_floor: u64,
 }
 
 /// What the device is doing right now, and for which jobs: their share of its time is taken when it
@@ -537,10 +540,20 @@ impl RunWatch for GroupRun<'_> {
     }
 
     fn is_cancelled(&mut self, job: usize) -> bool {
-        let job = &mut self.jobs[self.selected[job]];
+        let place = self.selected[job];
+        let job = &self.jobs[place];
         if job.is_answered || self.around.control.is_stopping() {
             return true;
         }
+        let floor = self.around.memory_floor;
+        if floor > 0 {
+            let available = read_available();
+            if available < floor {
+                self.fail(place, short_of_memory(available, floor));
+                return true;
+            }
+        }
+        let job = &mut self.jobs[place];
         if self.around.control.is_cancelled(job.work.job) {
             job.is_leaving = true;
         }

@@ -1,8 +1,13 @@
-//! What this process and its machine have in use, for post-mortems.
+//! What this process and its machine have in use: for post-mortems, and so that a GPU which shares
+//! the machine's memory leaves enough of it.
 
-use std::{fs, time::Instant};
+use std::{
+    fs::{self, File},
+    path::Path,
+    time::Instant,
+};
 
-use kinora_core::MemorySample;
+use kinora_core::{MemorySample, engine::Device};
 
 /// Samples kept: every second one is forgotten when there are more.
 const SAMPLE_LIMIT: usize = 120;
@@ -71,6 +76,29 @@ pub fn read_total() -> u64 {
     read_kilobytes("/proc/meminfo", "MemTotal:")
 }
 
+/// Bytes that must stay available while a device works that takes its memory from the machine's
+/// without the kernel being able to end it for that: below it the whole machine may stop answering.
+/// 0: the kernel sees to it.
+pub fn floor_of(device: &Device) -> u64 {
+    if device.is_unified && device.kind != "cpu" {
+        device.memory / 32
+    } else {
+        0
+    }
+}
+
+/// Gives back the memory in which the kernel keeps a copy of a file that was read, where it can.
+pub fn forget_pages(path: &Path) {
+    let forgotten = File::open(path).and_then(|file| {
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        Ok(())
+    });
+    if let Err(error) = forgotten {
+        // It is a matter of room only, and the kernel will take it when it must.
+        tracing::debug!(path = %path.display(), %error, "its pages stay in memory");
+    }
+}
+
 /// A field of one of the kernel's tables, in bytes; 0 where there is none.
 fn read_kilobytes(path: &str, name: &str) -> u64 {
     let text = fs::read_to_string(path).unwrap_or_default();
@@ -82,6 +110,29 @@ fn read_kilobytes(path: &str, name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_gpu_that_shares_the_machines_memory_has_to_leave_some() {
+        let device = |kind: &str, is_unified| Device {
+            kind: kind.to_owned(),
+            name: "it".to_owned(),
+            is_unified,
+            memory: 128 << 30,
+        };
+        assert_eq!(floor_of(&device("cpu", true)), 0);
+        assert_eq!(floor_of(&device("cuda", false)), 0);
+        assert_eq!(floor_of(&device("cuda", true)), 4 << 30);
+    }
+
+    #[test]
+    fn a_file_is_whole_after_its_pages_were_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        fs::write(&path, vec![7; 1 << 20]).unwrap();
+        forget_pages(&path);
+        forget_pages(&folder.path().join("none"));
+        assert_eq!(fs::read(&path).unwrap(), vec![7; 1 << 20]);
+    }
 
     #[test]
     fn this_process_and_this_machine_can_be_read() {

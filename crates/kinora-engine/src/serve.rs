@@ -30,6 +30,7 @@ use crate::{
     hashes::WeightHashes,
     lifetime,
     log::{self, LogTail},
+    memory::floor_of,
     reports::{Reports, claim_stdout},
     runner::Runner,
     worker::Worker,
@@ -131,6 +132,7 @@ fn compute(
             device.name.clone()
         },
         dtype: runner.dtype().to_owned(),
+        memory_floor: floor_of(&device),
     };
     let (sender, orders) = unbounded::<Order>();
     thread::Builder::new()

@@ -9,7 +9,8 @@ use crate::{
     commands::Order,
     failures::{Verdict, out_of_memory},
     group::{GroupRun, Surroundings},
-    models::{ModelCache, ModelKey},
+    memory::forget_pages,
+    models::{ModelCache, ModelKey, weight_path},
     pace::Pace,
     runner::{Economy, Runner},
 };
@@ -101,8 +102,20 @@ impl<R: Runner> Worker<R> {
             };
         }
         drop(group);
+        // Encoders and second networks were read on the way.
+        self.forget_pages(&plan);
         self.pace = pace;
         result
+    }
+
+    /// Where the GPU shares the machine's memory, weights are not in it twice. (Elsewhere what the
+    /// kernel keeps of files costs nothing, and makes the next loading faster.)
+    fn forget_pages(&self, plan: &Plan) {
+        if self.around.memory_floor > 0 {
+            for file in &plan.model.weights {
+                forget_pages(&weight_path(&plan.model, file));
+            }
+        }
     }
 
     /// Makes the plan's model the first of the loaded ones; others leave as far as they must.
@@ -140,6 +153,7 @@ impl<R: Runner> Worker<R> {
             let bytes = self.runner.weight_bytes(&model);
             self.models
                 .insert(key, plan.model.name.clone(), model, bytes);
+            self.forget_pages(plan);
             self.tell_loaded();
         }
         Ok(())

@@ -183,6 +183,7 @@ impl Bench {
             rhythm: Rhythm::default(),
             device: kind.to_owned(),
             dtype: "f32".to_owned(),
+            memory_floor: 0,
         };
         Self {
             folder: tempfile::tempdir().unwrap(),
@@ -191,6 +192,15 @@ impl Bench {
             control,
             calls,
         }
+    }
+
+    /// Has runs leave so much of the machine's memory.
+    fn leave(&mut self, memory_floor: u64) {
+        let around = Surroundings::clone(&self.worker.around);
+        self.worker.around = Arc::new(Surroundings {
+            memory_floor,
+            ..around
+        });
     }
 
     fn work(&self, model: &str) -> Work {
@@ -466,6 +476,22 @@ fn out_of_memory_is_tried_again_in_pieces_and_then_told_with_both_numbers() {
             "run starter with 1 frugally"
         ]
     );
+}
+
+#[test]
+fn a_run_ends_before_the_machine_is_short_of_memory_that_the_gpu_shares() {
+    let mut bench = Bench::new([]);
+    bench.leave(u64::MAX);
+    let works = [bench.work("starter"), bench.work("starter")];
+    let reports = bench.run(&works, PLENTY);
+    for work in &works {
+        let failed = failure(&reports, work);
+        assert_eq!(failed.code, Code::OutOfMemory);
+        assert!(failed.message.contains("are left"), "{}", failed.message);
+    }
+    bench.leave(1);
+    let works = [bench.work("starter")];
+    assert!(is_done(&bench.run(&works, PLENTY), &works[0]));
 }
 
 #[test]
