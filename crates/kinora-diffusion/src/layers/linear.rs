@@ -18,7 +18,7 @@ use super::{
     panel::Panels,
     weights::Weights,
 };
-use crate::{Result, error::bail_shape};
+use crate::{Result, error::bail_shape, kernels::pointwise};
 
 /// y = x·Wᵀ + b over the last dimension.
 #[derive(Clone, Debug)]
@@ -248,7 +248,11 @@ impl Linear {
         let panels = match &self.weight {
             Weight::Packed(panels) if is_cpu_f32(x) => panels,
             _ => {
-                let y = self.forward_portable(x)?;
+                let y = self.multiply_portable(x)?;
+                if let Some(y) = pointwise::add_bias(&y, self.bias.as_ref(), residual)? {
+                    return Ok(y);
+                }
+                let y = self.add_bias_portable(y)?;
                 return Ok(match residual {
                     Some(residual) => (y + residual)?,
                     None => y,
@@ -281,8 +285,8 @@ impl Linear {
         tensor(out, shape)
     }
 
-    /// Matrix and bias in candle operations.
-    pub(crate) fn forward_portable(&self, x: &Tensor) -> Result<Tensor> {
+    /// The matrix in candle operations.
+    fn multiply_portable(&self, x: &Tensor) -> Result<Tensor> {
         let weight = match &self.weight {
             Weight::Packed(panels) => panels.unpack()?,
             Weight::Dense(weight) => weight.clone(),
@@ -293,11 +297,20 @@ impl Linear {
         shape.pop();
         shape.push(self.outputs);
         let y = x.reshape((rows, self.inputs))?.matmul(&weight.t()?)?;
-        let y = match &self.bias {
-            Some(bias) => y.broadcast_add(&bias.to_dtype(x.dtype())?)?,
-            None => y,
-        };
         Ok(y.reshape(shape)?)
+    }
+
+    fn add_bias_portable(&self, y: Tensor) -> Result<Tensor> {
+        Ok(match &self.bias {
+            Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
+            None => y,
+        })
+    }
+
+    /// Matrix and bias in candle operations.
+    #[cfg(test)]
+    pub(crate) fn forward_portable(&self, x: &Tensor) -> Result<Tensor> {
+        self.add_bias_portable(self.multiply_portable(x)?)
     }
 }
 

@@ -10,11 +10,16 @@
 //!    number or a struct of numbers. The buffers come back as the kernel left them, in order.
 //! 3. Run every case in all of [`Order::ALL`]: what one order hides, another shows.
 //!
+//! Whole layers are tested by `machine`: it stands in place of a GPU while a layer runs, so that what
+//! the layer plans (grids, strides, formats) is tested together with the kernel.
+//!
 //! [`emulator`] builds a program per kernel file, once, into the target directory; a launch is one
 //! run of it, with the launch on standard input. A fault (an access outside of a buffer or of shared
 //! memory, a barrier that not all threads reach) is the error of [`Program::run`].
 
 mod emulator;
+mod layers;
+mod machine;
 mod proof;
 
 use emulator::{Argument, Order, Program};
