@@ -108,7 +108,7 @@ impl Packed {
         Ok(weights
             .reshape((frames, inputs.div_ceil(size), rows * columns, outputs, size))?
             .permute((3, 1, 4, 0, 2))?
-            .reshape((outputs, (), frames, rows, columns))?
+            .reshape((outputs, inputs.div_ceil(size) * size, frames, rows, columns))?
             .narrow(1, 0, inputs)?
             .contiguous()?)
     }
@@ -165,8 +165,12 @@ impl Packed {
         let bias = input.bias.to_dtype(DType::F32)?.contiguous()?;
         let reach = frames - time_step;
         let is_one_each = bias.elem_count() == results * outputs && bias.rank() == 2;
-        if input.residual.is_some_and(|other| other.dims() != [shape.0, shape.1, shape.2, shape.3])
-            || input.past.is_some_and(|past| past.dims() != [reach, inputs, height, width])
+        if input
+            .residual
+            .is_some_and(|other| other.dims() != [shape.0, shape.1, shape.2, shape.3])
+            || input
+                .past
+                .is_some_and(|past| past.dims() != [reach, inputs, height, width])
             || !(is_one_each || bias.dims() == [outputs])
         {
             return Ok(None);
@@ -200,8 +204,21 @@ impl Packed {
             Argument::Out(0),
         ];
         for value in [
-            inputs, height, width, outputs, out_height, out_width, frames, rows, columns, self.step,
-            time_step, reach, top, left, enlargement,
+            inputs,
+            height,
+            width,
+            outputs,
+            out_height,
+            out_width,
+            frames,
+            rows,
+            columns,
+            self.step,
+            time_step,
+            reach,
+            top,
+            left,
+            enlargement,
         ] {
             arguments.push(Argument::size(value)?);
         }
