@@ -204,25 +204,23 @@ template <typename T> void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b
     using emulator::ProductOperands;
     ProductOperands operands{d, a, {b0, b1}};
     emulator::meet("mma", 0xffffffff, &operands, [](void *all[32]) {
-        float left[16][16], right[8][16];
+        float left[16][16], right[16][8], sums[16][8] = {};
         for (int lane = 0; lane < 32; ++lane) {
             const auto *theirs = static_cast<ProductOperands *>(all[lane]);
             const int g = lane / 4, t = lane % 4;
             for (int part = 0; part < 2; ++part) {
                 for (int i = 0; i < 4; ++i)
                     left[g + i % 2 * 8][2 * t + part + i / 2 * 8] = half_of<T>(theirs->a[i], part);
-                for (int i = 0; i < 2; ++i) right[g][2 * t + part + i * 8] = half_of<T>(theirs->b[i], part);
+                for (int i = 0; i < 2; ++i) right[2 * t + part + i * 8][g] = half_of<T>(theirs->b[i], part);
             }
         }
+        // Columns inside, so that compilers take several at once.
+        for (int m = 0; m < 16; ++m)
+            for (int k = 0; k < 16; ++k)
+                for (int n = 0; n < 8; ++n) sums[m][n] += left[m][k] * right[k][n];
         for (int lane = 0; lane < 32; ++lane) {
             auto *mine = static_cast<ProductOperands *>(all[lane]);
-            const int g = lane / 4, t = lane % 4;
-            for (int i = 0; i < 4; ++i) {
-                const float *row = left[g + i / 2 * 8], *column = right[2 * t + i % 2];
-                float sum = 0;
-                for (int k = 0; k < 16; ++k) sum += row[k] * column[k];
-                mine->d[i] += sum;
-            }
+            for (int i = 0; i < 4; ++i) mine->d[i] += sums[lane / 4 + i / 2 * 8][2 * (lane % 4) + i % 2];
         }
     });
 }

@@ -314,13 +314,16 @@ void meet(const char *operation, uint32_t mask, void *operands, void (*exchange)
     // A block that is no multiple of 32 has a last warp without some lanes.
     mask &= living;
     if (!(mask >> lane & 1)) fail("thread %u is not in its own mask of %s", me->number, operation);
-    if (warp.arrived && (std::strcmp(warp.operation, operation) || warp.mask != mask))
+    const bool is_same = warp.operation == operation || (warp.arrived && !std::strcmp(warp.operation, operation));
+    if (warp.arrived && (!is_same || warp.mask != mask))
         fail("lanes of a warp diverge: thread %u comes to %s where others wait at %s", me->number, operation,
              warp.operation);
     warp.operation = operation;
     warp.mask = mask;
     warp.operands[lane] = operands;
-    if (++warp.arrived < unsigned(__builtin_popcount(mask))) return wait(State::AtWarp, operation, 0);
+    warp.here |= 1u << lane;
+    ++warp.arrived;
+    if (warp.here != mask) return wait(State::AtWarp, operation, 0);
     exchange(warp.operands);
     warp = {};
     for (unsigned i = 0; i < lanes; ++i) {

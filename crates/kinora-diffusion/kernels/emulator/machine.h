@@ -54,7 +54,7 @@ struct Fiber {
 struct Warp {
     unsigned arrived;
     const char *operation;
-    uint32_t mask;
+    uint32_t mask, here;
     void *operands[32];
 };
 

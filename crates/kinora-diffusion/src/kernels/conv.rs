@@ -64,6 +64,29 @@ const NARROW: usize = 3;
 const USUAL: usize = 4;
 const FLAT: usize = 7;
 
+/// What a kernel is told of sizes: rows and columns each.
+#[derive(Clone, Copy, Debug)]
+struct Rectangle {
+    size: [usize; 2],
+    out: [usize; 2],
+    kernel: [usize; 2],
+    /// Above and on the left.
+    padding: [usize; 2],
+}
+
+impl Rectangle {
+    /// Rows as columns.
+    fn turned(self) -> Self {
+        let turn = |[rows, columns]: [usize; 2]| [columns, rows];
+        Self {
+            size: turn(self.size),
+            out: turn(self.out),
+            kernel: turn(self.kernel),
+            padding: turn(self.padding),
+        }
+    }
+}
+
 impl Packed {
     /// A kernel (outputs, inputs, frames, rows, columns); None where no kernel of the GPU applies.
     pub fn new(weight: &Tensor, step: usize) -> Result<Option<Self>> {
@@ -95,7 +118,7 @@ impl Packed {
         };
         let fits = [NARROW, USUAL]
             .iter()
-            .all(|shift| packed.shared_bytes(128, *shift) <= MOST_SHARED_BYTES);
+            .all(|shift| packed.shared_bytes(128, *shift, [rows, columns]) <= MOST_SHARED_BYTES);
         Ok(fits.then_some(packed))
     }
 
@@ -118,8 +141,8 @@ impl Packed {
         (self.weights.elem_count() * self.weights.dtype().size_in_bytes()) as u64
     }
 
-    fn shared_bytes(&self, block: usize, shift: usize) -> usize {
-        let [_, _, _, rows, columns] = self.shape;
+    /// Shared memory of a block, for a kernel of (rows, columns).
+    fn shared_bytes(&self, block: usize, shift: usize, [rows, columns]: [usize; 2]) -> usize {
         let (across, down) = (1 << shift, PIXELS >> shift);
         let patch = ((across - 1) * self.step + columns) * ((down - 1) * self.step + rows);
         parts(self.dtype) * chunk(self.dtype) * 2 * (STAGES * block + 2 * patch)
@@ -175,14 +198,32 @@ impl Packed {
         {
             return Ok(None);
         }
-        // A kernel of one pixel sees no neighbours: all pixels are one row.
+        // A kernel of one pixel sees no neighbours: all pixels are one row. A column under a kernel of
+        // one column is a row under one of one row, and a row is tiled as such.
         let is_pointwise = (rows, columns, self.step, enlargement) == (1, 1, 1, 0)
             && input.padding == [0; 4]
             && height * width <= i32::MAX as usize - PIXELS;
-        let (height, width, out_height, out_width, shift) = match is_pointwise {
-            true => (1, height * width, 1, height * width, FLAT),
-            false if shape.3 <= 8 => (height, width, shape.2, shape.3, NARROW),
-            false => (height, width, shape.2, shape.3, USUAL),
+        let is_column = columns == 1 && width == 1 && shape.3 == 1 && enlargement == 0;
+        let mut plan = Rectangle {
+            size: [height, width],
+            out: [shape.2, shape.3],
+            kernel: [rows, columns],
+            padding: [top, left],
+        };
+        if is_pointwise {
+            plan.size = [1, height * width];
+            plan.out = plan.size;
+        } else if is_column {
+            plan = plan.turned();
+        }
+        let [height, width] = plan.size;
+        let [out_height, out_width] = plan.out;
+        let [rows, columns] = plan.kernel;
+        let [top, left] = plan.padding;
+        let shift = match (rows, out_height, out_width) {
+            (1, 1, _) => FLAT,
+            (_, _, ..=8) => NARROW,
+            _ => USUAL,
         };
         let tiles = out_height.div_ceil(PIXELS >> shift) * out_width.div_ceil(1 << shift);
         let is_small = outputs <= 64 || tiles * outputs.div_ceil(128) * results < FEW_BLOCKS;
@@ -240,7 +281,7 @@ impl Packed {
                 entry: format!("conv_{suffix}_{block}"),
                 grid: [blocks as u32, 1, results as u32],
                 block: [THREADS, 1, 1],
-                shared_bytes: self.shared_bytes(block, shift) as u32,
+                shared_bytes: self.shared_bytes(block, shift, plan.kernel) as u32,
                 arguments,
             }],
         };

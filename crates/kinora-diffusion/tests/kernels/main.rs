@@ -18,6 +18,7 @@
 //! memory, a barrier that not all threads reach) is the error of [`Program::run`].
 
 mod emulator;
+mod fallbacks;
 mod layers;
 mod machine;
 mod proof;

@@ -1,5 +1,5 @@
-//! Attention and convolutions on emulated tensor cores, against the processor's layers in f32 over
-//! the same (rounded) numbers.
+//! Attention and convolutions on tensor cores, against the processor's layers in f32 over the same
+//! (rounded) numbers. What no kernel takes is in `fallbacks`.
 
 use std::collections::HashMap;
 
@@ -7,42 +7,33 @@ use candle_core::{DType, Device, Tensor};
 use kinora_diffusion::{
     Result,
     layers::{
-        Attention, CausalConv3d, Conv2d, Edges, History, Padding, Weights, attention,
+        Attention, CausalConv3d, Conv1d, Conv2d, Edges, History, Padding, Weights, attention,
         weights::Loaded,
     },
 };
 
-use crate::machine::{assert_near, emulated, wave};
+use crate::machine::{assert_near, run_kernels, wave};
 
 /// Number formats, and how far results may be from those in f32.
 const FORMATS: [(DType, f32); 3] = [(DType::F32, 1e-4), (DType::BF16, 2e-2), (DType::F16, 2e-3)];
 
-fn as_f32(x: &Tensor) -> Tensor {
-    x.to_dtype(DType::F32).unwrap()
-}
-
-/// Runs `work` emulated in a format and on the processor in f32. Fails when another kernel than
-/// `entry`, or more than `launches` of it, ran.
+/// Runs `work` on the kernels in a format and on the processor in f32. Fails when no kernel whose
+/// name begins with `entry` ran.
 fn compare(
     entry: &str,
-    launches: usize,
     (dtype, gate): (DType, f32),
-    work: impl Fn(DType) -> Result<Tensor>,
+    work: impl Fn(&Device, DType) -> Result<Tensor>,
 ) {
-    let theirs = work(DType::F32).unwrap();
-    let (ours, used) = emulated(|| work(dtype));
-    let ours = ours.unwrap_or_else(|error| panic!("{entry} {dtype:?}: {error}"));
-    assert!(
-        used.len() == launches && used.iter().all(|used| used.starts_with(entry)),
-        "{entry} {dtype:?}: used were {used:?}"
-    );
+    let theirs = work(&Device::Cpu, DType::F32).unwrap();
+    let ours = run_kernels(entry, |device| work(device, dtype));
     assert_eq!(ours.dtype(), dtype);
-    assert_near(&as_f32(&ours), &theirs, gate, entry);
+    assert_near(&ours, &theirs, gate, entry);
 }
 
 /// Numbers as they are in `rounded`, in the format `dtype`.
-fn rounded(x: &Tensor, rounded: DType, dtype: DType) -> Tensor {
-    x.to_dtype(rounded).unwrap().to_dtype(dtype).unwrap()
+fn rounded(x: &Tensor, rounded: DType, dtype: DType, device: &Device) -> Tensor {
+    let x = x.to_dtype(rounded).unwrap().to_dtype(dtype).unwrap();
+    x.to_device(device).unwrap()
 }
 
 /// Attention of tensors of `shape` (batch, tokens, heads, size) to `keys` others.
@@ -52,8 +43,8 @@ fn hold_attention(entry: &str, shape: [usize; 4], keys: usize, options: Attentio
     let k = wave(&[batch, keys, heads, size]).affine(1.5, 0.2).unwrap();
     let v = wave(&[batch, keys, heads, size]).affine(-1.0, 0.3).unwrap();
     for format in FORMATS {
-        compare(entry, 1, format, |dtype| {
-            let [q, k, v] = [&q, &k, &v].map(|x| rounded(x, format.0, dtype));
+        compare(entry, format, |device, dtype| {
+            let [q, k, v] = [&q, &k, &v].map(|x| rounded(x, format.0, dtype, device));
             attention(&q, &k, &v, options)
         });
     }
@@ -80,8 +71,8 @@ fn heads_of_every_size_attend_as_on_the_processor() {
             let entry = format!("attention_{name}_{padded}");
             let q = wave(&[1, 19, 2, size]).affine(2.0, 0.1).unwrap();
             let k = wave(&[1, 45, 2, size]).affine(1.0, 0.2).unwrap();
-            compare(&entry, 1, *dtype, |format| {
-                let [q, k] = [&q, &k].map(|x| rounded(x, dtype.0, format));
+            compare(&entry, *dtype, |device, format| {
+                let [q, k] = [&q, &k].map(|x| rounded(x, dtype.0, format, device));
                 attention(&q, &k, &k, Attention::default())
             });
         }
@@ -145,8 +136,8 @@ fn columns_of_wider_rows_are_read_in_place() {
     for (size, first) in [(64, 0), (40, 1), (20, 0), (36, 1)] {
         let wide = wave(&[2, 51, 9, size]);
         for format in FORMATS {
-            compare("attention_", 1, format, |dtype| {
-                let wide = rounded(&wide, format.0, dtype);
+            compare("attention_", format, |device, dtype| {
+                let wide = rounded(&wide, format.0, dtype, device);
                 let part = |at| wide.narrow(1, first, 50).unwrap().narrow(2, at, 3).unwrap();
                 attention(&part(0), &part(3), &part(6), Attention::default())
             });
@@ -154,30 +145,21 @@ fn columns_of_wider_rows_are_read_in_place() {
     }
 }
 
-#[test]
-fn what_no_kernel_takes_goes_the_portable_way() {
-    let (q, v) = (wave(&[1, 5, 1, 16]), wave(&[1, 5, 1, 8]));
-    let (y, used) = emulated(|| attention(&q, &q, &v, Attention::default()));
-    assert_eq!(used, Vec::<String>::new());
-    let theirs = attention(&q, &q, &v, Attention::default()).unwrap();
-    assert_near(&y.unwrap(), &theirs, 1e-5, "portable");
-    let wide = wave(&[1, 3, 1, 520]);
-    let (_, used) = emulated(|| attention(&wide, &wide, &wide, Attention::default()));
-    assert_eq!(used, Vec::<String>::new());
-}
-
 /// A kernel and its bias, rounded to one format and held in another.
-fn weights(shape: &[usize], format: DType, dtype: DType) -> Weights {
+fn weights(shape: &[usize], format: DType, dtype: DType, device: &Device) -> Weights {
     let scale = 1.0 / (shape[1..].iter().product::<usize>() as f64).sqrt();
     let weight = wave(shape).affine(scale, 0.1 * scale).unwrap();
     let tensors = HashMap::from([
-        ("weight".to_owned(), rounded(&weight, format, dtype)),
+        (
+            "weight".to_owned(),
+            rounded(&weight, format, dtype, &Device::Cpu),
+        ),
         (
             "bias".to_owned(),
-            rounded(&wave(&shape[..1]), format, dtype),
+            rounded(&wave(&shape[..1]), format, dtype, &Device::Cpu),
         ),
     ]);
-    Weights::new(Loaded::new("test", tensors), &Device::Cpu, dtype)
+    Weights::new(Loaded::new("test", tensors), device, dtype)
 }
 
 #[test]
@@ -188,33 +170,31 @@ fn convolutions_of_every_kind_equal_the_processors() {
         (3, 5, 3, 1, all(1), [17, 8]),
         (64, 131, 3, 1, all(1), [10, 34]),
         // More tiles than a GPU has cores: blocks of 128 outputs.
-        (4, 100, 3, 1, all(1), [100, 131]),
+        (4, 129, 3, 1, all(1), [48, 64]),
         (72, 33, 1, 1, all(0), [7, 9]),
         (129, 140, 1, 1, all(0), [13, 15]),
-        (33, 20, 3, 2, Padding::bottom_right(1), [16, 40]),
+        (33, 20, 3, 2, Padding::bottom_right(1), [10, 40]),
         (16, 20, 3, 2, all(1), [11, 13]),
         (33, 20, 1, 2, all(0), [16, 21]),
-        (12, 20, 2, 2, all(0), [8, 12]),
-        (35, 20, 5, 1, all(2), [12, 20]),
+        (12, 21, 2, 2, all(0), [8, 12]),
+        (35, 20, 5, 1, all(2), [6, 18]),
     ] {
         let x = wave(&[2, inputs, height, width]);
         for format in FORMATS {
-            let run = |dtype, has_residual: bool| {
+            let run = |device: &Device, dtype, has_residual: bool| {
                 let shape = [outputs, inputs, kernel, kernel];
-                let weights = weights(&shape, format.0, dtype);
+                let weights = weights(&shape, format.0, dtype, device);
                 let conv = Conv2d::load(&weights, inputs, outputs, kernel, step, padding)?;
-                let x = rounded(&x, format.0, dtype);
+                let x = rounded(&x, format.0, dtype, device);
                 if !has_residual {
                     return conv.forward(&x);
                 }
                 let residual =
                     wave(conv_shape([2, outputs, height, width], kernel, step, padding).as_slice());
-                conv.forward_add(&x, &rounded(&residual, format.0, dtype))
+                conv.forward_add(&x, &rounded(&residual, format.0, dtype, device))
             };
-            compare("conv_", 1, format, |dtype| run(dtype, false));
-            if height * width < 1000 {
-                compare("conv_", 1, format, |dtype| run(dtype, true));
-            }
+            // Every other one adds a residual.
+            compare("conv_", format, |device, dtype| run(device, dtype, outputs % 2 == 1));
         }
     }
 }
@@ -239,15 +219,15 @@ fn conv_shape(
 fn shifts_of_images_and_enlargements_are_part_of_a_convolution() {
     let (x, shift) = (wave(&[2, 34, 5, 11]), wave(&[2, 20]));
     for format in FORMATS {
-        compare("conv_", 1, format, |dtype| {
-            let weights = weights(&[20, 34, 3, 3], format.0, dtype);
+        compare("conv_", format, |device, dtype| {
+            let weights = weights(&[20, 34, 3, 3], format.0, dtype, device);
             let conv = Conv2d::load(&weights, 34, 20, 3, 1, Padding::all(1))?;
-            let [x, shift] = [&x, &shift].map(|x| rounded(x, format.0, dtype));
+            let [x, shift] = [&x, &shift].map(|x| rounded(x, format.0, dtype, device));
             conv.forward_shifted(&x, &shift)
         });
-        compare("conv_", 1, format, |dtype| {
-            let weights = weights(&[20, 34, 3, 3], format.0, dtype);
-            Conv2d::load_enlarging(&weights, 34, 20)?.forward(&rounded(&x, format.0, dtype))
+        compare("conv_", format, |device, dtype| {
+            let weights = weights(&[20, 34, 3, 3], format.0, dtype, device);
+            Conv2d::load_enlarging(&weights, 34, 20)?.forward(&rounded(&x, format.0, dtype, device))
         });
     }
 }
@@ -263,11 +243,11 @@ fn frames_cut_in_different_places_give_the_same_bits() {
         let x = wave(&[4, 36, 7, 10]);
         let residual = wave(&[4 / step, 11, 7, 10]);
         for format in FORMATS {
-            let run = |dtype, cuts: &[usize]| -> Result<Tensor> {
+            let run = |device: &Device, dtype, cuts: &[usize]| -> Result<Tensor> {
                 let [frames, rows, columns] = size;
-                let weights = weights(&[11, 36, frames, rows, columns], format.0, dtype);
+                let weights = weights(&[11, 36, frames, rows, columns], format.0, dtype, device);
                 let conv = CausalConv3d::load(&weights, 36, 11, size, step)?;
-                let [x, residual] = [&x, &residual].map(|x| rounded(x, format.0, dtype));
+                let [x, residual] = [&x, &residual].map(|x| rounded(x, format.0, dtype, device));
                 let (mut history, mut first, mut parts) = (History::default(), 0, Vec::new());
                 for &count in cuts {
                     let x = x.narrow(0, first, count)?;
@@ -277,13 +257,12 @@ fn frames_cut_in_different_places_give_the_same_bits() {
                 }
                 Ok(Tensor::cat(&parts, 0)?)
             };
-            compare("conv_", 1, format, |dtype| run(dtype, &[4]));
-            let (whole, _) = emulated(|| run(format.0, &[4]).unwrap());
+            compare("conv_", format, |device, dtype| run(device, dtype, &[4]));
+            let whole = run_kernels("conv_", |device| run(device, format.0, &[4]));
             for cuts in [[2, 2].as_slice(), &[2, 1, 1]] {
                 if cuts.iter().all(|count| count % step == 0) {
-                    let (parts, used) = emulated(|| run(format.0, cuts).unwrap());
-                    assert_eq!(used.len(), cuts.len());
-                    assert_near(&as_f32(&parts), &as_f32(&whole), 0.0, "cut frames");
+                    let parts = run_kernels("conv_", |device| run(device, format.0, cuts));
+                    assert_near(&parts, &whole, 0.0, "cut frames");
                 }
             }
         }
@@ -294,31 +273,29 @@ fn frames_cut_in_different_places_give_the_same_bits() {
 fn frames_may_mirror_at_their_edges() {
     let x = wave(&[3, 36, 7, 10]);
     for format in FORMATS {
-        compare("conv_", 1, format, |dtype| {
-            let weights = weights(&[11, 36, 3, 3, 3], format.0, dtype);
+        compare("conv_", format, |device, dtype| {
+            let weights = weights(&[11, 36, 3, 3, 3], format.0, dtype, device);
             let conv = CausalConv3d::load(&weights, 36, 11, [3, 3, 3], 1)?;
             let conv = conv.with_edges(Edges::Reflected);
-            conv.forward(&rounded(&x, format.0, dtype), &mut History::default(), None)
+            conv.forward(
+                &rounded(&x, format.0, dtype, device),
+                &mut History::default(),
+                None,
+            )
         });
     }
 }
 
 #[test]
-fn weights_in_another_format_than_pixels_are_unpacked() {
-    let x = wave(&[1, 34, 6, 9]);
-    let run = |dtype| {
-        let conv = Conv2d::load(
-            &weights(&[20, 34, 3, 3], DType::BF16, dtype),
-            34,
-            20,
-            3,
-            1,
-            Padding::all(1),
-        );
-        conv?.forward(&x)
-    };
-    let theirs = run(DType::F32).unwrap();
-    let (ours, used) = emulated(|| run(DType::BF16).unwrap());
-    assert_eq!(used, Vec::<String>::new());
-    assert_near(&ours, &theirs, 1e-5, "unpacked");
+fn signals_are_rows_of_pixels() {
+    for (length, kernel, gap) in [(300, 7, 1), (61, 3, 5), (130, 11, 3)] {
+        let x = wave(&[2, 20, length]);
+        for format in FORMATS {
+            compare("conv_", format, |device, dtype| {
+                let weights = weights(&[24, 20, kernel], format.0, dtype, device);
+                let conv = Conv1d::load(&weights, 20, 24, (kernel, gap), true)?;
+                conv.forward(&rounded(&x, format.0, dtype, device))
+            });
+        }
+    }
 }
