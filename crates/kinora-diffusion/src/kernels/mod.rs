@@ -9,6 +9,8 @@
 //!
 //! Not here: the arithmetic (`kernels/`), the driver ([`crate::cuda`]).
 
+pub(crate) mod attention;
+pub(crate) mod conv;
 pub(crate) mod groups;
 pub(crate) mod norms;
 pub(crate) mod pointwise;

@@ -21,5 +21,6 @@ mod emulator;
 mod layers;
 mod machine;
 mod proof;
+mod tensor_cores;
 
 use emulator::{Argument, Order, Program};
