@@ -38,11 +38,13 @@ const GATE_NETWORK: f64 = 1e-4;
 const GATE_RUN: f64 = 1e-3;
 /// Gate of noise levels, relative.
 const GATE_SIGMAS: f64 = 1e-6;
-/// Gate of everything that went through numbers of 16 bits: of the mean distance, not of the
-/// furthest element's, for single elements lose all their digits where large numbers cancel.
-const GATE_HALVES: f64 = 2e-2;
-/// What 8-bit pictures may differ by after numbers of 16 bits.
-const PIXELS_HALVES: i64 = 6;
+/// Gate of a network that computes in numbers of 16 bits: of the mean distance, not of the furthest
+/// element's, for single elements lose all their digits where large numbers cancel.
+const GATE_NETWORK_HALVES: f64 = 2e-2;
+/// The same of what guidance multiplies and many calls add up to.
+const GATE_RUN_HALVES: f64 = 1e-1;
+/// What 8-bit pictures may differ by after numbers of 16 bits: root of the mean square.
+const PIXELS_HALVES: f64 = 6.0;
 
 /// What a case is computed on and in.
 #[derive(Clone, Debug)]
@@ -154,11 +156,17 @@ impl Report {
             )));
         }
         let is_half = |tensor: &Tensor| matches!(tensor.dtype(), DType::BF16 | DType::F16);
-        let gate = match &self.case.target {
-            target if is_half(ours) || (target.has_halves() && gate >= GATE_NETWORK) => GATE_HALVES,
+        let has_halves = is_half(ours) || (self.case.target.has_halves() && gate >= GATE_NETWORK);
+        let gate = if has_halves {
+            match gate >= GATE_RUN {
+                true => GATE_RUN_HALVES,
+                false => GATE_NETWORK_HALVES,
+            }
+        } else if !ours.device().is_cpu() {
             // Sums are taken in another order for another number of rows.
-            _ if !ours.device().is_cpu() => gate.max(GATE_NETWORK),
-            _ => gate,
+            gate.max(GATE_NETWORK)
+        } else {
+            gate
         };
         let numbers = |tensor: &Tensor| -> Result<Vec<f64>> {
             Ok(tensor
@@ -169,7 +177,7 @@ impl Report {
         };
         let (ours, golden) = (numbers(ours)?, numbers(golden)?);
         let mut result = measure(stage, &ours, &golden, gate);
-        if gate == GATE_HALVES {
+        if has_halves {
             result.relative = mean_distance(&ours, &golden) / deviation(&golden).max(1e-8);
             // A NaN is no small number.
             result.pass = result.relative <= gate;
@@ -390,15 +398,6 @@ impl Report {
         Ok(())
     }
 
-    /// What 8-bit values may differ by.
-    fn pixel_gate(&self) -> i64 {
-        if self.case.target.has_halves() {
-            PIXELS_HALVES
-        } else {
-            1
-        }
-    }
-
     /// 8-bit pictures from row `first` on against the recorded ones.
     fn compare_pixels(
         &mut self,
@@ -415,17 +414,27 @@ impl Report {
             .flat_map(|image| (0..3).flat_map(|channel| image.rgb.iter().skip(channel).step_by(3)))
             .map(|value| i64::from(*value))
             .collect();
-        let gate = self.pixel_gate();
-        let distance = |(a, b): (&i64, &i64)| (a - b).abs();
-        let furthest = ours.iter().zip(&golden).map(distance).max().unwrap_or(0);
-        self.results.push(StageResult {
-            stage: format!("{stage}{label}"),
-            max_abs: furthest as f64,
-            relative: furthest as f64,
-            gate: gate as f64,
-            pass: ours.len() == golden.len() && furthest <= gate,
-        });
+        self.push_pixels(format!("{stage}{label}"), &ours, &golden);
         Ok(())
+    }
+
+    /// 8-bit values: ± 1, and in numbers of 16 bits the mean distance.
+    fn push_pixels(&mut self, stage: String, ours: &[i64], golden: &[i64]) {
+        let distance = |(a, b): (&i64, &i64)| (a - b).abs();
+        let furthest = ours.iter().zip(golden).map(distance).max().unwrap_or(0) as f64;
+        let (relative, gate) = if self.case.target.has_halves() {
+            let wide = |values: &[i64]| -> Vec<f64> { values.iter().map(|v| *v as f64).collect() };
+            (mean_distance(&wide(ours), &wide(golden)), PIXELS_HALVES)
+        } else {
+            (furthest, 1.0)
+        };
+        self.results.push(StageResult {
+            stage,
+            max_abs: furthest,
+            relative,
+            gate,
+            pass: ours.len() == golden.len() && relative <= gate,
+        });
     }
 
     /// Decoder and encoder on the recorded inputs; the way from packed latents to the decoder.

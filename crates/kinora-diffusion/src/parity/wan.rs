@@ -262,16 +262,7 @@ impl Report {
             return Ok(());
         };
         let ours: Vec<i64> = watch.frames.iter().flat_map(|clip| planes(clip)).collect();
-        let distance = |(a, b): (&i64, &i64)| (a - b).abs();
-        let gate = self.pixel_gate();
-        let furthest = ours.iter().zip(&golden).map(distance).max().unwrap_or(0);
-        self.results.push(StageResult {
-            stage,
-            max_abs: furthest as f64,
-            relative: furthest as f64,
-            gate: gate as f64,
-            pass: ours.len() == golden.len() && furthest <= gate,
-        });
+        self.push_pixels(stage, &ours, &golden);
         Ok(())
     }
 
