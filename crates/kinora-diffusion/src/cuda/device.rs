@@ -45,3 +45,29 @@ pub fn keep_freed_memory(device: &CudaDevice) -> Result<()> {
         .map_err(candle_core::Error::wrap)
     }
 }
+
+/// The most bytes of the device's memory pool that were in use at once since the program began.
+///
+/// # Errors
+/// The driver has no memory pools.
+pub fn peak_bytes(device: &CudaDevice) -> Result<u64> {
+    let mut bytes = 0u64;
+    // SAFETY: the attribute takes the address of a 64-bit number, which is written before the call
+    // returns.
+    unsafe {
+        result::mem_pool::get_attribute(
+            pool_of(device)?,
+            sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH,
+            (&raw mut bytes).cast(),
+        )
+        .map_err(candle_core::Error::wrap)?;
+    }
+    Ok(bytes)
+}
+
+fn pool_of(device: &CudaDevice) -> Result<sys::CUmemoryPool> {
+    let context = device.cuda_stream().context().clone();
+    context.bind_to_thread().map_err(candle_core::Error::wrap)?;
+    // SAFETY: the device is that of the context, which is current.
+    unsafe { result::device::get_mem_pool(context.cu_device()) }.map_err(candle_core::Error::wrap)
+}

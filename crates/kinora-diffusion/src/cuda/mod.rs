@@ -16,7 +16,7 @@ use candle_core::{
     op::BackpropOp,
 };
 
-pub use device::{keep_freed_memory, open};
+pub use device::{keep_freed_memory, open, peak_bytes};
 
 use crate::{
     Result,

@@ -37,8 +37,8 @@ impl GroupNorm<'_> {
         let pixels: usize = x.dims()[2..].iter().product();
         let len = per_group * pixels;
         let is_f32 = |t: &Tensor| t.dtype() == DType::F32;
-        if !applies(&[x, self.weight, self.bias])
-            || !(is_f32(self.weight) && is_f32(self.bias))
+        let is_there = applies(&[x, self.weight, self.bias]);
+        if !(is_there && is_f32(self.weight) && is_f32(self.bias))
             || x.elem_count() == 0
             || len > i32::MAX as usize / 2
         {

@@ -11,6 +11,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod conv;
+pub(crate) mod dequantise;
 pub(crate) mod groups;
 pub(crate) mod norms;
 pub(crate) mod pointwise;
@@ -18,7 +19,7 @@ pub(crate) mod rope;
 
 use std::{cell::RefCell, rc::Rc};
 
-use candle_core::{DType, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::{Result, error::bail_shape};
 
@@ -92,18 +93,22 @@ pub(crate) fn is_emulated() -> bool {
     MACHINE.with(|place| place.borrow().is_some())
 }
 
+/// Whether kernels run on a device.
+pub(crate) fn runs_on(device: &Device) -> bool {
+    if device.is_cpu() {
+        is_emulated()
+    } else {
+        cfg!(feature = "cuda") && device.is_cuda()
+    }
+}
+
 /// Whether kernels run where these tensors are.
 pub(crate) fn applies(tensors: &[&Tensor]) -> bool {
     let Some((first, others)) = tensors.split_first() else {
         return false;
     };
     let device = first.device();
-    let is_theirs = if device.is_cpu() {
-        is_emulated()
-    } else {
-        cfg!(feature = "cuda") && device.is_cuda()
-    };
-    is_theirs
+    runs_on(device)
         && others
             .iter()
             .all(|other| other.device().same_device(device))

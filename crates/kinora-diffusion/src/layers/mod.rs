@@ -15,6 +15,7 @@ pub mod channel_norm;
 pub mod conv;
 mod cpu;
 pub mod fractions;
+mod halves;
 mod launch;
 pub mod linear;
 mod math;
@@ -29,7 +30,7 @@ pub mod sinusoid;
 pub mod snake;
 pub mod softmax;
 pub mod space;
-mod stored;
+pub(crate) mod stored;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod time;

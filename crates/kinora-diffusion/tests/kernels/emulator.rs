@@ -106,8 +106,9 @@ pub struct Program(PathBuf);
 impl Program {
     /// `kernels/NAME.cu`; built when its sources have changed.
     pub fn of(name: &'static str) -> Self {
-        static BUILT: OnceLock<Mutex<HashMap<&'static str, Arc<OnceLock<Program>>>>> =
-            OnceLock::new();
+        /// A program for each name, built by whoever asks first.
+        type Built = HashMap<&'static str, Arc<OnceLock<Program>>>;
+        static BUILT: OnceLock<Mutex<Built>> = OnceLock::new();
         // Tests of other files go on while one is being built.
         let cell = Arc::clone(
             BUILT

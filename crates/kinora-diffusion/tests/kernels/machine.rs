@@ -121,49 +121,14 @@ fn reachable(tensor: &Tensor) -> Vec<u8> {
     }
 }
 
-/// Runs `work` on inputs of every number format in the emulator, and holds the results to those of
-/// the processor's kernels in f32 on the same (rounded) numbers. Fails when the kernel `entry` was
-/// not used.
-pub fn hold(entry: &str, inputs: &[&Tensor], work: impl Fn(&[Tensor]) -> Result<Tensor>) {
-    for (dtype, gate) in [(DType::F32, 1e-5), (DType::BF16, 8e-3), (DType::F16, 1e-3)] {
-        let of = |dtype, tensors: &[Tensor]| -> Vec<Tensor> {
-            let tensors = tensors.iter();
-            tensors
-                .map(|tensor| tensor.to_dtype(dtype).unwrap())
-                .collect()
-        };
-        let inputs: Vec<Tensor> = inputs.iter().map(|tensor| (*tensor).clone()).collect();
-        let rounded = of(dtype, &inputs);
-        let theirs = work(&of(DType::F32, &rounded)).unwrap();
-        let (ours, entries) = emulated(|| work(&rounded));
-        let ours = ours.unwrap_or_else(|error| panic!("{entry} {dtype:?}: {error}"));
-        assert!(
-            entries.iter().any(|used| used.starts_with(entry)),
-            "{entry} {dtype:?}: used were {entries:?}"
-        );
-        assert_eq!(ours.dtype(), dtype, "{entry}");
-        assert_near(&ours.to_dtype(DType::F32).unwrap(), &theirs, gate, entry);
-    }
+/// The result of `work` on emulated kernels. Fails when the kernel `entry` was not used.
+pub fn run_kernels(entry: &str, work: impl FnOnce(&Device) -> Result<Tensor>) -> Tensor {
+    let (ours, entries) = emulated(|| work(&Device::Cpu));
+    assert!(
+        entries.iter().any(|used| used.starts_with(entry)),
+        "{entry}: used were {entries:?}"
+    );
+    ours.unwrap_or_else(|error| panic!("{entry}: {error}"))
 }
 
-/// Fails when an element differs by more than `gate`, or by more than that share of it.
-pub fn assert_near(ours: &Tensor, theirs: &Tensor, gate: f32, what: &str) {
-    assert_eq!(ours.dims(), theirs.dims(), "{what}");
-    let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    for (i, (a, b)) in flat(ours).iter().zip(flat(theirs)).enumerate() {
-        assert!(
-            (a - b).abs() <= gate * b.abs().max(1.0),
-            "{what}: element {i} of {:?}: {a} is not {b}",
-            ours.dims()
-        );
-    }
-}
-
-/// Numbers between −1 and 1 that repeat late.
-pub fn wave(shape: &[usize]) -> Tensor {
-    let count: usize = shape.iter().product();
-    let values: Vec<f32> = (0..count)
-        .map(|i| ((i * i % 9973) as f32 * 0.37 + i as f32 * 0.11).sin())
-        .collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-}
+include!("hold.rs");

@@ -19,6 +19,7 @@ use crate::{
     kernels::conv::{Input, Packed},
     layers::{
         cpu::{f32s, is_cpu_f32, tensor},
+        halves,
         weights::Weights,
     },
 };
@@ -333,7 +334,7 @@ impl CausalConv3d {
             };
             let weight = weight.narrow(2, frame, 1)?.squeeze(2)?.contiguous()?;
             // Sums of many products in 16 bits would lose what f32 keeps.
-            let y = part.conv2d(&weight.to_dtype(x.dtype())?, 0, 1, 1, 1)?;
+            let y = halves::conv2d(&part, &weight, 1)?;
             let y = y.to_dtype(DType::F32)?;
             sum = Some(match sum {
                 Some(sum) => (sum + y)?,

@@ -29,6 +29,7 @@ pub use self::{
 };
 use super::{
     cpu::{f32s, is_cpu_f32, tensor},
+    halves,
     upsample::upsample_nearest,
     weights::Weights,
 };
@@ -515,7 +516,7 @@ impl Conv2d {
         let x = x
             .pad_with_zeros(2, p.top, p.bottom)?
             .pad_with_zeros(3, p.left, p.right)?;
-        let y = x.conv2d(&weight.to_dtype(x.dtype())?, 0, self.step, 1, 1)?;
+        let y = halves::conv2d(&x, &weight, self.step)?;
         let bias = self.bias.to_dtype(x.dtype())?;
         Ok(y.broadcast_add(&bias.reshape((1, bias.elem_count(), 1, 1))?)?)
     }
