@@ -46,8 +46,8 @@ codegen: ## write the OpenAPI document and the TypeScript client
 goldens: ## record the reference tensors again (makes a Python environment)
 	@tools/setup.sh bench && $(DEV) goldens
 
-bench: ## compare speed with the reference library, time the queue, write docs/benchmarks.md
-	@tools/setup.sh bench && $(RELEASE) bench
+bench: ## compare speed with the reference library, time the queue, write docs/benchmarks.md; GPU=1: whole denoisers on the GPU
+	@tools/setup.sh bench && $(RELEASE) bench $(if $(GPU),--gpu)
 
 docs-screenshots: ## make the README's pictures
 	@tools/setup.sh test && $(RELEASE) docs-screenshots

@@ -43,7 +43,11 @@ enum Task {
     /// Records the reference tensors again
     Goldens,
     /// Compares speed with the reference library, and times the queue
-    Bench,
+    Bench {
+        /// Compares whole denoisers on the GPU instead, and writes docs/benchmarks-gpu.md
+        #[arg(long)]
+        gpu: bool,
+    },
     /// Makes the pictures of the README
     DocsScreenshots,
     /// Writes what follows from the command table: docs/openapi.json and ui/src/api/generated/
@@ -76,7 +80,8 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Lint => check::lint(),
         Task::Fmt => check::fmt(),
         Task::Goldens => python::goldens(),
-        Task::Bench => python::bench(),
+        Task::Bench { gpu: false } => python::bench(),
+        Task::Bench { gpu: true } => python::bench_gpu(),
         Task::DocsScreenshots => launch::screenshots(),
         Task::Codegen { check } => codegen::run(check),
     }

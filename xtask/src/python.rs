@@ -35,16 +35,34 @@ pub fn bench() -> Result<()> {
             .args(["build", "--quiet", "--release"])
             .args(["-p", package, "--example", example]))?;
     }
-    // Examples lie beside the programs; xtask itself may have been built in another profile.
-    let examples = programs()?
-        .parent()
-        .context("find the build folder")?
-        .join("release/examples");
     say("Timing (some minutes; nothing else should run meanwhile)");
     run(command(python)
         .args(["tools/bench/compare.py", "--out", "docs/benchmarks.md"])
         .arg("--examples")
-        .arg(examples))
+        .arg(examples()?))
+}
+
+/// Compares whole denoisers on the GPU with the reference library, and writes
+/// docs/benchmarks-gpu.md. The environment's torch must be one for CUDA.
+pub fn bench_gpu() -> Result<()> {
+    let python = environment()?;
+    say("Building in release, for NVIDIA");
+    run(command("cargo")
+        .args(["build", "--quiet", "--release", "--features", "cuda"])
+        .args(["-p", "kinora-diffusion", "--example", "bench_gpu"]))?;
+    say("Timing (some minutes; nothing else should run meanwhile)");
+    run(command(python)
+        .args(["tools/bench/gpu.py", "--out", "docs/benchmarks-gpu.md"])
+        .arg("--examples")
+        .arg(examples()?))
+}
+
+/// Where examples lie in release: beside the programs; xtask itself may have been built in another
+/// profile.
+fn examples() -> Result<PathBuf> {
+    let folder = programs()?;
+    let parent = folder.parent().context("find the build folder")?;
+    Ok(parent.join("release/examples"))
 }
 
 /// The interpreter of the environment with the reference library; makes it when it is not there.

@@ -55,8 +55,7 @@ impl DeviceChoice {
         if !self.may_be_gpu() {
             return Ok((Compute::Cpu, describe_cpu()));
         }
-        // One stream of its own: the default one synchronises with every other user of the device.
-        match Compute::new_cuda_with_stream(0) {
+        match open_gpu() {
             Ok(device) => {
                 let words = describe_gpu(&device);
                 Ok((device, words))
@@ -68,6 +67,17 @@ impl DeviceChoice {
             Err(error) => Err(error),
         }
     }
+}
+
+#[cfg(feature = "cuda")]
+fn open_gpu() -> candle_core::Result<Compute> {
+    kinora_diffusion::cuda::open(0)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_gpu() -> candle_core::Result<Compute> {
+    // Says that this build cannot.
+    Compute::new_cuda(0)
 }
 
 fn describe_cpu() -> Device {

@@ -32,6 +32,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use device::DeviceChoice;
 use group::Rhythm;
+use kinora_diffusion::parity::Target;
 use serve::ServeOptions;
 
 /// The part of Kinora that computes.
@@ -71,8 +72,14 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         niceness: i32,
     },
-    /// Compares recorded cases of the reference library with this build on the CPU, stage by stage.
+    /// Compares recorded cases of the reference library with this build, stage by stage.
     Parity {
+        /// Where to compute: auto, cpu or cuda.
+        #[arg(long, default_value = "cpu")]
+        device: DeviceChoice,
+        /// Number format to compute in: f32, or bf16 with wider gates.
+        #[arg(long, value_enum, default_value = "f32")]
+        dtype: parity::Format,
         /// Folders of recorded cases.
         #[arg(required = true)]
         cases: Vec<PathBuf>,
@@ -108,7 +115,15 @@ fn main() -> Result<ExitCode> {
             text_cache_bytes: text_cache_mb.saturating_mul(1 << 20),
             niceness,
         }),
-        Command::Parity { cases } => parity::compare(&cases),
+        Command::Parity {
+            device,
+            dtype,
+            cases,
+        } => {
+            let (device, _) = device.open()?;
+            let dtype = dtype.into();
+            parity::compare(&cases, &Target { device, dtype })
+        }
         Command::Probe { device } => {
             let (_, words) = device.open()?;
             println!("{}", serde_json::to_string_pretty(&words)?);

@@ -3,14 +3,32 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use kinora_diffusion::parity::{StageResult, run};
+use candle_core::DType;
+use clap::ValueEnum;
+use kinora_diffusion::parity::{StageResult, Target, run_on};
+
+/// A number format of weights and activations.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Format {
+    F32,
+    Bf16,
+}
+
+impl From<Format> for DType {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::F32 => Self::F32,
+            Format::Bf16 => Self::BF16,
+        }
+    }
+}
 
 /// Prints every stage of every case; fails when one is off or cannot be run.
-pub fn compare(cases: &[PathBuf]) -> Result<ExitCode> {
+pub fn compare(cases: &[PathBuf], target: &Target) -> Result<ExitCode> {
     let mut is_good = true;
     for case in cases {
         println!("{}", case.display());
-        match run(case) {
+        match run_on(case, target) {
             Ok(stages) => {
                 print_table(&stages);
                 let off = stages.iter().filter(|stage| !stage.pass).count();

@@ -6,7 +6,7 @@ use super::{
     cpu::{f32s, for_rows, is_cpu_f32, strided_f32s, tensor},
     math, simd,
 };
-use crate::{Result, error::bail_shape};
+use crate::{Result, error::bail_shape, kernels::pointwise};
 
 /// A point-wise non-linearity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Activation {
     /// Applies it to every element.
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
         if !is_cpu_f32(x) {
-            return self.forward_portable(x);
+            return pointwise::activate(self, x)?.map_or_else(|| self.forward_portable(x), Ok);
         }
         let x = x.contiguous()?;
         let source = f32s(&x)?;
@@ -95,7 +95,10 @@ pub(crate) fn map(source: &[f32], out: &mut [f32], f: impl Fn(f32) -> f32) {
 /// `activation(gate) · value`, the product of gated feed-forward layers, in one pass.
 pub fn gated(activation: Activation, gate: &Tensor, value: &Tensor) -> Result<Tensor> {
     if !(is_cpu_f32(gate) && is_cpu_f32(value)) || gate.dims() != value.dims() {
-        return Ok((activation.forward(gate)? * value)?);
+        return match pointwise::gate_rows(activation, gate, value)? {
+            Some(y) => Ok(y),
+            None => Ok((activation.forward(gate)? * value)?),
+        };
     }
     let (gate, value) = (gate.contiguous()?, value.contiguous()?);
     let (gates, values) = (f32s(&gate)?, f32s(&value)?);
@@ -122,8 +125,11 @@ pub fn gated_halves(activation: Activation, halves: &Tensor) -> Result<Tensor> {
     if !is_cpu_f32(halves) {
         let last = halves.rank() - 1;
         let value = halves.narrow(last, 0, size)?;
-        let gate = halves.narrow(last, size, size)?.contiguous()?;
-        return Ok((value * activation.forward(&gate)?)?);
+        let gate = halves.narrow(last, size, size)?;
+        return match pointwise::gate_rows(activation, &gate, &value)? {
+            Some(y) => Ok(y),
+            None => Ok((value * activation.forward(&gate.contiguous()?)?)?),
+        };
     }
     let halves = halves.contiguous()?;
     let source = strided_f32s(&halves)?;

@@ -10,7 +10,11 @@ use super::{
     simd,
     weights::Weights,
 };
-use crate::{Result, error::bail_shape};
+use crate::{
+    Result,
+    error::bail_shape,
+    kernels::{groups, pointwise},
+};
 
 /// Shortest length that a pixel is divided by.
 const SHORTEST: f32 = 1e-12;
@@ -78,7 +82,16 @@ impl ChannelNorm {
             );
         }
         if !is_cpu_f32(x) {
-            return self.forward_portable(x, after);
+            let norm = groups::ChannelNorm {
+                gamma: &self.gamma,
+                beta: self.beta.as_ref(),
+                eps: self.eps,
+                shortest: SHORTEST,
+                function: pointwise::number_after(after),
+            };
+            return norm
+                .run(x)?
+                .map_or_else(|| self.forward_portable(x, after), Ok);
         }
         let pixels = height * width;
         let x = x.contiguous()?;

@@ -6,14 +6,14 @@ use std::ops::Deref;
 use candle_core::{CpuStorage, DType, Device, Shape, Storage, StorageRef, Tensor};
 use rayon::prelude::*;
 
-use crate::{Result, error::bail_shape};
+use crate::{Result, error::bail_shape, kernels};
 
 /// Below this many elements a loop costs less than waking another core.
 const SERIAL_ELEMENTS: usize = 16 * 1024;
 
 /// Whether the kernels of this crate apply.
 pub(crate) fn is_cpu_f32(tensor: &Tensor) -> bool {
-    tensor.device().is_cpu() && tensor.dtype() == DType::F32
+    tensor.device().is_cpu() && tensor.dtype() == DType::F32 && !kernels::is_emulated()
 }
 
 /// The elements of a contiguous f32 tensor on the processor, in order.

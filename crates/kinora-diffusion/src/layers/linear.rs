@@ -1,7 +1,7 @@
 //! Linear layers: y = x·Wᵀ + b.
 //!
 //! One type for every way that weights are stored, so that networks never ask: dense f32 and bf16,
-//! and on the processor every quantised format as it lies in its file. Matrices over the same input
+//! and every quantised format as it lies in its file. Matrices over the same input
 //! can be loaded as one. A row's result is the same, bit by bit, whatever other rows go through with
 //! it. A loaded layer remembers where it came from, so that adapters can change it and take the
 //! change back.
@@ -15,10 +15,15 @@ use candle_core::Tensor;
 use self::adapt::Branch;
 use super::{
     cpu::{f32s, for_rows, is_cpu_f32, tensor},
+    halves,
     panel::Panels,
     weights::Weights,
 };
-use crate::{Result, error::bail_shape};
+use crate::{
+    Result,
+    error::bail_shape,
+    kernels::{self, dequantise::DeviceRows, pointwise},
+};
 
 /// y = x·Wᵀ + b over the last dimension.
 #[derive(Clone, Debug)]
@@ -42,6 +47,8 @@ pub struct Linear {
 enum Weight {
     /// As the processor's kernel wants it.
     Packed(Panels),
+    /// On a GPU as it lies in its file, widened for each product.
+    Stored(DeviceRows),
     /// As a tensor.
     Dense(Tensor),
 }
@@ -108,7 +115,13 @@ impl Origin {
         }
         let inputs = self.inputs();
         if let Some(rows) = self.weights.get_stored_rows(&names, inputs)? {
-            return Ok(Weight::Packed(Panels::from_stored(rows)));
+            let (device, dtype) = (self.weights.device(), self.weights.dtype());
+            if !kernels::runs_on(device) {
+                return Ok(Weight::Packed(Panels::from_stored(rows)));
+            }
+            if let Some(rows) = DeviceRows::upload(&rows, device, dtype)? {
+                return Ok(Weight::Stored(rows));
+            }
         }
         Weight::keep(self.weights.get_stacked_matrix(&names, inputs)?)
     }
@@ -219,6 +232,7 @@ impl Linear {
         let of = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
         let matrix = match &self.weight {
             Weight::Packed(panels) => panels.bytes(),
+            Weight::Stored(rows) => rows.bytes(),
             Weight::Dense(weight) => of(weight),
         };
         let own = (matrix + self.bias.as_ref().map_or(0, of)) as u64;
@@ -248,7 +262,11 @@ impl Linear {
         let panels = match &self.weight {
             Weight::Packed(panels) if is_cpu_f32(x) => panels,
             _ => {
-                let y = self.forward_portable(x)?;
+                let y = self.multiply_portable(x)?;
+                if let Some(y) = pointwise::add_bias(&y, self.bias.as_ref(), residual)? {
+                    return Ok(y);
+                }
+                let y = self.add_bias_portable(y)?;
                 return Ok(match residual {
                     Some(residual) => (y + residual)?,
                     None => y,
@@ -281,10 +299,11 @@ impl Linear {
         tensor(out, shape)
     }
 
-    /// Matrix and bias in candle operations.
-    pub(crate) fn forward_portable(&self, x: &Tensor) -> Result<Tensor> {
+    /// The matrix in candle operations.
+    fn multiply_portable(&self, x: &Tensor) -> Result<Tensor> {
         let weight = match &self.weight {
             Weight::Packed(panels) => panels.unpack()?,
+            Weight::Stored(rows) => rows.dequantise()?,
             Weight::Dense(weight) => weight.clone(),
         };
         let weight = weight.to_dtype(x.dtype())?;
@@ -292,12 +311,21 @@ impl Linear {
         let mut shape = x.dims().to_vec();
         shape.pop();
         shape.push(self.outputs);
-        let y = x.reshape((rows, self.inputs))?.matmul(&weight.t()?)?;
-        let y = match &self.bias {
-            Some(bias) => y.broadcast_add(&bias.to_dtype(x.dtype())?)?,
-            None => y,
-        };
+        let y = halves::matmul(&x.reshape((rows, self.inputs))?, &weight.t()?)?;
         Ok(y.reshape(shape)?)
+    }
+
+    fn add_bias_portable(&self, y: Tensor) -> Result<Tensor> {
+        Ok(match &self.bias {
+            Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
+            None => y,
+        })
+    }
+
+    /// Matrix and bias in candle operations.
+    #[cfg(test)]
+    pub(crate) fn forward_portable(&self, x: &Tensor) -> Result<Tensor> {
+        self.add_bias_portable(self.multiply_portable(x)?)
     }
 }
 

@@ -15,6 +15,8 @@ pub mod channel_norm;
 pub mod conv;
 mod cpu;
 pub mod fractions;
+mod halves;
+mod launch;
 pub mod linear;
 mod math;
 pub mod modulate;
@@ -28,7 +30,7 @@ pub mod sinusoid;
 pub mod snake;
 pub mod softmax;
 pub mod space;
-mod stored;
+pub(crate) mod stored;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod time;
@@ -44,6 +46,7 @@ pub use conv::{CausalConv3d, Conv1d, Conv2d, Edges, Enlarging, History, Lengthen
 pub use cpu::on_workers;
 pub(crate) use cpu::{f32s, is_cpu_f32};
 pub use fractions::{Precision, rope_of_shares};
+pub use launch::Launch;
 pub use linear::Linear;
 pub use modulate::{Modulation, add_gated, concat_gelu, layer_norm_modulated, rms_norm_modulated};
 pub use norm::{GroupNorm, LayerNorm, RmsNorm};

@@ -4,12 +4,17 @@
 use candle_core::{D, DType, Tensor};
 
 use super::{
+    Activation,
     cpu::{f32s, for_rows, is_cpu_f32, strided_f32s, tensor},
     math,
     norm::{layer_moments, layer_norm_portable, rms_scale},
     simd,
 };
-use crate::{Result, error::bail_shape};
+use crate::{
+    Result,
+    error::bail_shape,
+    kernels::{norms::RowNorm, pointwise},
+};
 
 /// `layer_norm(x) · (1 + scale) + shift` without weights of its own.
 ///
@@ -22,7 +27,8 @@ pub fn layer_norm_modulated(
 ) -> Result<Tensor> {
     let (batch, tokens, size) = x.dims3()?;
     if !(is_cpu_f32(x) && is_cpu_f32(shift) && is_cpu_f32(scale)) {
-        return layer_norm_modulated_portable(x, shift, scale, eps);
+        return run_norm(x, shift, scale, true, eps)?
+            .map_or_else(|| layer_norm_modulated_portable(x, shift, scale, eps), Ok);
     }
     check_rows(shift, batch, size)?;
     check_rows(scale, batch, size)?;
@@ -55,7 +61,8 @@ pub fn layer_norm_modulated(
 pub fn rms_norm_modulated(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Result<Tensor> {
     let (batch, tokens, size) = x.dims3()?;
     if !(is_cpu_f32(x) && is_cpu_f32(shift) && is_cpu_f32(scale)) {
-        return rms_norm_modulated_portable(x, shift, scale, eps);
+        return run_norm(x, shift, scale, false, eps)?
+            .map_or_else(|| rms_norm_modulated_portable(x, shift, scale, eps), Ok);
     }
     check_rows(shift, batch, size)?;
     check_rows(scale, batch, size)?;
@@ -80,6 +87,25 @@ pub fn rms_norm_modulated(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) 
         }
     });
     tensor(out, x.shape())
+}
+
+/// The norm by the kernel of a GPU.
+fn run_norm(
+    x: &Tensor,
+    shift: &Tensor,
+    scale: &Tensor,
+    is_centred: bool,
+    eps: f64,
+) -> Result<Option<Tensor>> {
+    let norm = RowNorm {
+        x,
+        gain: Some(scale),
+        shift: Some(shift),
+        is_centred,
+        is_around_one: true,
+        eps,
+    };
+    norm.run()
 }
 
 /// The same in candle operations, in f32.
@@ -145,10 +171,14 @@ impl Modulation {
 
     /// `x · (1 + scale) + shift`
     pub fn scale_and_shift(&self, x: &Tensor, shift: usize, scale: usize) -> Result<Tensor> {
+        let (shifts, scales) = (self.part(shift)?, self.part(scale)?);
+        if let Some(y) = pointwise::modulate(&self.group(x)?, &shifts, &scales)? {
+            return Ok(y.reshape(x.shape())?);
+        }
         let wide = self.group(&x.to_dtype(DType::F32)?)?;
         let y = wide
-            .broadcast_mul(&(self.part(scale)?.unsqueeze(1)? + 1.0)?)?
-            .broadcast_add(&self.part(shift)?.unsqueeze(1)?)?;
+            .broadcast_mul(&(scales.unsqueeze(1)? + 1.0)?)?
+            .broadcast_add(&shifts.unsqueeze(1)?)?;
         Ok(y.reshape(x.shape())?.to_dtype(x.dtype())?)
     }
 
@@ -187,6 +217,9 @@ pub(crate) fn layer_norm_modulated_portable(
 pub fn add_gated(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
     let (batch, tokens, size) = x.dims3()?;
     if !(is_cpu_f32(x) && is_cpu_f32(y) && is_cpu_f32(gate)) {
+        if let Some(sum) = pointwise::add_gated(x, gate, y)? {
+            return Ok(sum);
+        }
         let gate = gate.unsqueeze(1)?;
         if gate.dtype() == x.dtype() {
             return Ok((x + y.broadcast_mul(&gate)?)?);
@@ -228,7 +261,10 @@ pub fn concat_gelu(attention: &Tensor, mlp: &Tensor) -> Result<Tensor> {
     let (batch, tokens, a) = attention.dims3()?;
     let m = mlp.dim(2)?;
     if !(is_cpu_f32(attention) && is_cpu_f32(mlp)) || mlp.stride()[2] != 1 {
-        let mlp = super::Activation::GeluTanh.forward(mlp)?;
+        if let Some(joint) = pointwise::join_activated(Activation::GeluTanh, attention, mlp)? {
+            return Ok(joint);
+        }
+        let mlp = Activation::GeluTanh.forward(mlp)?;
         return Ok(Tensor::cat(&[attention, &mlp], 2)?);
     }
     if mlp.dims() != [batch, tokens, m] {
@@ -254,10 +290,7 @@ pub fn concat_gelu(attention: &Tensor, mlp: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::{
-        Activation,
-        testing::{assert_close, wave},
-    };
+    use crate::layers::testing::{assert_close, wave};
 
     #[test]
     fn kernels_equal_candle_row_by_row() {

@@ -14,7 +14,11 @@ use super::{
     simd,
     weights::Weights,
 };
-use crate::{Result, error::bail_shape};
+use crate::{
+    Result,
+    error::bail_shape,
+    kernels::{groups, norms::RowNorm, pointwise},
+};
 
 /// (x − mean) / √(variance + eps) · weight + bias over the last dimension.
 #[derive(Clone, Debug)]
@@ -37,6 +41,17 @@ impl LayerNorm {
         let Affine { weight, bias, .. } = &self.affine;
         let size = weight.elem_count();
         if !is_cpu_f32(x) || x.dims().last() != Some(&size) {
+            let norm = RowNorm {
+                x,
+                gain: Some(weight),
+                shift: Some(bias),
+                is_centred: true,
+                is_around_one: false,
+                eps: self.eps,
+            };
+            if let Some(y) = norm.run()? {
+                return Ok(y);
+            }
             let normal = layer_norm_portable(x, self.eps)?;
             let y = normal.broadcast_mul(weight)?.broadcast_add(bias)?;
             return Ok(y.to_dtype(x.dtype())?);
@@ -198,7 +213,15 @@ impl RmsNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let size = self.weight.elem_count();
         if !is_cpu_f32(x) || x.dims().last() != Some(&size) {
-            return self.forward_portable(x);
+            let norm = RowNorm {
+                x,
+                gain: Some(&self.weight),
+                shift: None,
+                is_centred: false,
+                is_around_one: false,
+                eps: self.eps,
+            };
+            return norm.run()?.map_or_else(|| self.forward_portable(x), Ok);
         }
         let x = x.contiguous()?;
         let (source, weight) = (f32s(&x)?, f32s(&self.weight)?);
@@ -276,7 +299,16 @@ impl GroupNorm {
             bail_shape!("group norm of {channels} channels got {:?}", x.dims());
         }
         if !is_cpu_f32(x) {
-            return self.forward_portable(x, after);
+            let norm = groups::GroupNorm {
+                weight: &self.affine.weight,
+                bias: &self.affine.bias,
+                groups: self.groups,
+                eps: self.eps,
+                function: pointwise::number_after(after),
+            };
+            return norm
+                .run(x)?
+                .map_or_else(|| self.forward_portable(x, after), Ok);
         }
         let x = x.contiguous()?;
         let source = f32s(&x)?;

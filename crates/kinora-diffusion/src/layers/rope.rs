@@ -10,7 +10,7 @@ use super::{
     norm::rms_scale,
     simd,
 };
-use crate::{Result, error::bail_shape};
+use crate::{Result, error::bail_shape, kernels};
 
 /// Which numbers of a head are turned together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +123,13 @@ pub fn normalize_and_rotate(parts: &[HeadPart], heads: usize, rope: &Rope) -> Re
         .iter()
         .all(|part| is_cpu_f32(part.x) && part.x.stride().last() == Some(&1));
     if !all_cpu {
-        return normalize_and_rotate_portable(parts, heads, rope);
+        let angles = kernels::rope::Angles {
+            cos: &rope.cos,
+            sin: &rope.sin,
+            is_halves: rope.pairs == Pairs::Halves,
+        };
+        return kernels::rope::normalize_and_rotate(parts, heads, &angles)?
+            .map_or_else(|| normalize_and_rotate_portable(parts, heads, rope), Ok);
     }
     let (batch, _, width) = parts[0].x.dims3()?;
     let size = width / heads;

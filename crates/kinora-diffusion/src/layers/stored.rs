@@ -71,6 +71,11 @@ impl StoredRows {
         self.inputs
     }
 
+    /// Its matrices from the first row on, and the bytes of a row of each.
+    pub fn parts(&self) -> impl Iterator<Item = (&StoredTensor, usize)> {
+        self.parts.iter().map(|part| (&part.tensor, part.row_bytes))
+    }
+
     /// Bytes that it occupies.
     pub fn bytes(&self) -> usize {
         let of = |part: &Part| part.tensor.bytes.len() + 4 * part.tensor.scales.len();

@@ -3,13 +3,16 @@
 use candle_core::Tensor;
 
 use super::cpu::{f32s, for_rows, is_cpu_f32, tensor};
-use crate::Result;
+use crate::{Result, kernels::pointwise};
 
 /// (batch, channels, height, width) → (batch, channels, 2·height, 2·width)
 pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
     if !is_cpu_f32(x) {
-        return Ok(x.upsample_nearest2d(2 * height, 2 * width)?);
+        return match pointwise::enlarge_nearest(x)? {
+            Some(y) => Ok(y),
+            None => Ok(x.upsample_nearest2d(2 * height, 2 * width)?),
+        };
     }
     let x = x.contiguous()?;
     let source = f32s(&x)?;

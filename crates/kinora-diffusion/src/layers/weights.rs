@@ -13,7 +13,7 @@ use half::bf16;
 use kinora_weights::{Dtype, StoredTensor, WeightSet};
 
 use super::stored::StoredRows;
-use crate::{Error, Result};
+use crate::{Error, Result, kernels};
 
 /// Named tensors, wherever they come from.
 pub trait TensorSource: Send + Sync {
@@ -274,6 +274,11 @@ impl Weights {
         self.get_stacked_matrix(&[(name, outputs)], inputs)
     }
 
+    /// Whether products can use quantised matrices as they are stored.
+    pub(crate) fn keeps_stored(&self) -> bool {
+        (self.device.is_cpu() && self.dtype == DType::F32) || kernels::runs_on(&self.device)
+    }
+
     /// Several matrices over the same inputs as one, kept as they are stored. None where none of
     /// them is quantised, and where products cannot use them so.
     pub(crate) fn get_stored_rows(
@@ -285,8 +290,7 @@ impl Weights {
             return Ok(None);
         };
         let names: Vec<String> = parts.iter().map(|(name, _)| self.full_name(name)).collect();
-        let can_keep = self.device.is_cpu() && self.dtype == DType::F32;
-        if !can_keep || !names.iter().any(|name| source.is_quantised(name)) {
+        if !self.keeps_stored() || !names.iter().any(|name| source.is_quantised(name)) {
             return Ok(None);
         }
         let mut tensors = Vec::with_capacity(names.len());

@@ -11,7 +11,7 @@ use kinora_weights::{Dtype, WeightSet, read_file_bounded};
 use serde::Deserialize;
 
 use super::{
-    pack,
+    Target, pack,
     pictures::{read_mask, read_rgb},
 };
 use crate::{
@@ -37,6 +37,8 @@ const MAX_JSON: u64 = 16 << 20;
 
 pub(super) struct Case {
     pub(super) path: PathBuf,
+    /// What it is computed on and in.
+    pub(super) target: Target,
     pub(super) description: Description,
     golden: WeightSet,
 }
@@ -184,7 +186,7 @@ impl Texts {
 }
 
 impl Case {
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, target: &Target) -> Result<Self> {
         let file = path.join("case.json");
         let json = read_file_bounded(&file, MAX_JSON)?;
         let description: Description = serde_json::from_slice(&json)
@@ -203,6 +205,7 @@ impl Case {
         }
         Ok(Self {
             path: path.to_owned(),
+            target: target.clone(),
             description,
             golden: WeightSet::open_file(&path.join("golden.safetensors"))?,
         })
@@ -231,7 +234,7 @@ impl Case {
             .find(|name| self.golden.has(name))
     }
 
-    /// The recorded tensor as f32; None when the case has no such stage.
+    /// The recorded tensor as f32 on the processor; None when the case has no such stage.
     pub fn tensor(&self, stage: &str) -> Result<Option<Tensor>> {
         let Some(name) = self.stored_name(stage) else {
             return Ok(None);
@@ -244,6 +247,20 @@ impl Case {
             return Ok(Some(Tensor::from_vec(numbers, shape, &Device::Cpu)?));
         }
         Ok(Some(self.golden.tensor(name)?.to_dtype(DType::F32)?))
+    }
+
+    /// The recorded tensor as an input of a network: where and in what the case is computed.
+    pub fn input(&self, stage: &str) -> Result<Option<Tensor>> {
+        self.input_in(stage, self.target.dtype)
+    }
+
+    /// The same in a number format of its own.
+    pub fn input_in(&self, stage: &str, dtype: DType) -> Result<Option<Tensor>> {
+        let Some(tensor) = self.tensor(stage)? else {
+            return Ok(None);
+        };
+        let tensor = tensor.to_dtype(dtype)?;
+        Ok(Some(tensor.to_device(&self.target.device)?))
     }
 
     /// The recorded whole numbers.

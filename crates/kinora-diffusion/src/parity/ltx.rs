@@ -1,11 +1,12 @@
 //! Clips of LTX-Video, stage by stage.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use kinora_core::Rng;
 
 use super::{
     GATE_NETWORK, GATE_RUN, GATE_SIGMAS, Recorder, Report, StageResult,
     case::{Case, ImageInput},
+    first_number,
     pictures::{planes, read_rgb},
     wan::{clips, join},
 };
@@ -19,8 +20,9 @@ use crate::{
 
 /// Runs a recorded clip.
 pub(super) fn compare(case: Case) -> Result<Vec<StageResult>> {
+    let target = case.target.clone();
     let layout = kinora_weights::ltx::detect_ltx(&case.path.join("model"))?;
-    let mut pipeline = LtxPipeline::open(&layout, &Device::Cpu, DType::F32, &mut |_| {})?;
+    let mut pipeline = LtxPipeline::open(&layout, &target.device, target.dtype, &mut |_| {})?;
     let job = read_job(&case)?;
     let mut report = Report {
         case,
@@ -116,7 +118,7 @@ impl Report {
 
     /// A given frame, as the VAE sees it and as the network gets it.
     fn compare_given_frame(&mut self, pipeline: &LtxPipeline, job: &LtxParams) -> Result<()> {
-        if let Some(frames) = self.case.tensor("vae.encode0.in")? {
+        if let Some(frames) = self.case.input("vae.encode0.in")? {
             let latents = encode(pipeline.vae(), &frames)?;
             self.compare("vae.encode0.out", "", &latents, GATE_RUN)?;
         }
@@ -136,24 +138,25 @@ impl Report {
 
     /// The first call on the recorded inputs, and the guided result.
     fn compare_ltx_network(&mut self, pipeline: &LtxPipeline, job: &LtxParams) -> Result<()> {
-        let input = |what: &str| self.case.tensor(&format!("transformer.call0.in.{what}"));
+        let input = |what: &str| self.case.input(&format!("transformer.call0.in.{what}"));
         let (Some(latents), Some(times), Some(text), Some(mask)) = (
             input("hidden_states")?,
-            input("timestep")?,
+            self.case.tensor("transformer.call0.in.timestep")?,
             input("encoder_hidden_states")?,
-            input("encoder_attention_mask")?,
+            self.case
+                .tensor("transformer.call0.in.encoder_attention_mask")?,
         ) else {
             return Ok(());
         };
         let grid = pipeline.token_grid(job);
-        let device = &Device::Cpu;
+        let device = &self.case.target.device;
         // One time for each row of the batch, or for each token.
         let times = match times.dims() {
             [_, tokens] => {
                 let row = times.narrow(0, 0, 1)?.flatten_all()?.to_vec1::<f32>()?;
                 row.into_iter().step_by(tokens / grid[0].max(1)).collect()
             }
-            _ => vec![times.flatten_all()?.get(0)?.to_scalar::<f32>()?],
+            _ => vec![first_number(&times)?],
         };
         let texts = (0..text.dim(0)?)
             .map(|row| {
@@ -199,28 +202,24 @@ impl Report {
         self.compare("sigmas", "", &vector(&program.sigmas)?, GATE_SIGMAS)?;
         if let (Some(latents), None) = (watch.latents[0].last(), &job.first_frame) {
             let mut generator = Generator::new(job.rng, job.seed);
-            let ours = pipeline.decoder_input(latents, job, &mut generator)?;
+            let ours = pipeline.decoder_input(
+                &latents.to_device(&self.case.target.device)?,
+                job,
+                &mut generator,
+            )?;
             self.compare("vae.decode0.in", "", &join(&[ours])?, GATE_RUN)?;
         }
         let Some((stage, golden)) = self.case.pixels(0, 1)? else {
             return Ok(());
         };
         let ours: Vec<i64> = watch.frames.iter().flat_map(|clip| planes(clip)).collect();
-        let distance = |(a, b): (&i64, &i64)| (a - b).abs();
-        let furthest = ours.iter().zip(&golden).map(distance).max().unwrap_or(0);
-        self.results.push(StageResult {
-            stage,
-            max_abs: furthest as f64,
-            relative: furthest as f64,
-            gate: 1.0,
-            pass: ours.len() == golden.len() && furthest <= 1,
-        });
+        self.push_pixels(stage, &ours, &golden);
         Ok(())
     }
 
     /// Decoder and encoder on the recorded inputs, streamed; and that streaming changes nothing.
     pub(super) fn compare_ltx_codec(&mut self, vae: &LtxVae, share: f32) -> Result<()> {
-        if let Some(latents) = self.case.tensor("vae.decode0.in")? {
+        if let Some(latents) = self.case.input("vae.decode0.in")? {
             let (mut streamed, mut whole) = (Vec::new(), Vec::new());
             for clip in clips(&latents)? {
                 let (count, _, height, width) = clip.dims4()?;
@@ -245,7 +244,7 @@ impl Report {
             let stage = "vae.decode0 streamed and whole";
             self.push(stage.into(), &whole, &streamed, 0.0)?;
         }
-        if let Some(frames) = self.case.tensor("vae.decode0.out")? {
+        if let Some(frames) = self.case.input("vae.decode0.out")? {
             let latents = encode(vae, &frames)?;
             self.compare("extra.vae_encode.out", "", &latents, GATE_RUN)?;
         }

@@ -6,6 +6,7 @@ use kinora_core::Rng;
 use super::{
     GATE_NETWORK, GATE_RUN, GATE_SIGMAS, Recorder, Report, StageResult,
     case::{Case, ImageInput},
+    first_number,
     ltx::encode,
     pictures::{planes, read_rgb},
     wan::join,
@@ -19,8 +20,9 @@ use crate::{
 
 /// Runs a recorded clip.
 pub(super) fn compare(case: Case) -> Result<Vec<StageResult>> {
+    let target = case.target.clone();
     let layout = kinora_weights::ltx2::detect_ltx2(&case.path.join("model"))?;
-    let mut pipeline = Ltx2Pipeline::open(&layout, &Device::Cpu, DType::F32, &mut |_| {})?;
+    let mut pipeline = Ltx2Pipeline::open(&layout, &target.device, target.dtype, &mut |_| {})?;
     let job = read_job(&case, &pipeline)?;
     let mut report = Report {
         case,
@@ -69,7 +71,7 @@ pub(super) fn read_job(case: &Case, pipeline: &Ltx2Pipeline) -> Result<Ltx2Param
         rescale: inputs.audio_guidance_rescale.unwrap_or(guidance.rescale),
     };
     // The reference brings given latents of the sound to mean 0 and deviation 1.
-    let audio_latents = match case.tensor("in.audio_latents")? {
+    let audio_latents = match case.input_in("in.audio_latents", DType::F32)? {
         Some(latents) => Some(pipeline.codecs().1.scale(&latents)?),
         None => None,
     };
@@ -157,7 +159,7 @@ impl Report {
 
     /// A given frame, and what the network gets of it.
     fn compare_given(&mut self, pipeline: &Ltx2Pipeline, job: &Ltx2Params) -> Result<()> {
-        if let Some(frames) = self.case.tensor("vae.encode0.in")? {
+        if let Some(frames) = self.case.input("vae.encode0.in")? {
             let latents = encode(pipeline.codecs().0, &frames)?;
             self.compare("vae.encode0.out", "", &latents, GATE_RUN)?;
         }
@@ -193,12 +195,12 @@ impl Report {
         }
         for (call, blindness) in kinds.into_iter().enumerate() {
             let name = format!("transformer.call{call}");
-            let input = |what: &str| self.case.tensor(&format!("{name}.in.{what}"));
+            let input = |what: &str| self.case.input(&format!("{name}.in.{what}"));
             let (Some(video), Some(audio), Some(times), Some(sigma), Some(text), Some(sound_text)) = (
                 input("hidden_states")?,
                 input("audio_hidden_states")?,
-                input("timestep")?,
-                input("sigma")?,
+                self.case.tensor(&format!("{name}.in.timestep"))?,
+                self.case.tensor(&format!("{name}.in.sigma"))?,
                 input("encoder_hidden_states")?,
                 input("audio_encoder_hidden_states")?,
             ) else {
@@ -211,9 +213,9 @@ impl Report {
                     let row = times.narrow(0, 0, 1)?.flatten_all()?.to_vec1::<f32>()?;
                     row.into_iter().step_by(tokens / grid[0].max(1)).collect()
                 }
-                _ => vec![times.flatten_all()?.get(0)?.to_scalar::<f32>()?],
+                _ => vec![first_number(&times)?],
             };
-            let sigma = sigma.flatten_all()?.get(0)?.to_scalar::<f32>()?;
+            let sigma = first_number(&sigma)?;
             let texts = (0..text.dim(0)?)
                 .map(|row| {
                     Ok(Ltx2Text {
@@ -229,7 +231,7 @@ impl Report {
                 video: &video,
                 audio: &audio,
                 context: &denoiser.prepare_context(&texts)?,
-                time: &denoiser.embed_time(&times, sigma, is_crossed, &Device::Cpu)?,
+                time: &denoiser.embed_time(&times, sigma, is_crossed, &self.case.target.device)?,
                 positions: &pipeline.positions(job)?,
                 blindness,
             })?;
@@ -286,26 +288,18 @@ impl Report {
             return Ok(());
         };
         let ours: Vec<i64> = watch.frames.iter().flat_map(|clip| planes(clip)).collect();
-        let distance = |(a, b): (&i64, &i64)| (a - b).abs();
-        let furthest = ours.iter().zip(&golden).map(distance).max().unwrap_or(0);
-        self.results.push(StageResult {
-            stage,
-            max_abs: furthest as f64,
-            relative: furthest as f64,
-            gate: 1.0,
-            pass: ours.len() == golden.len() && furthest <= 1,
-        });
+        self.push_pixels(stage, &ours, &golden);
         Ok(())
     }
 
     /// The sound VAE and the vocoder on the recorded inputs.
     fn compare_sound(&mut self, pipeline: &Ltx2Pipeline) -> Result<()> {
         let (_, audio_vae, vocoder) = pipeline.codecs();
-        if let Some(latents) = self.case.tensor("audio_vae.decode0.in")? {
+        if let Some(latents) = self.case.input("audio_vae.decode0.in")? {
             let spectrogram = audio_vae.decode(&latents)?;
             self.compare("audio_vae.decode0.out", "", &spectrogram, GATE_RUN)?;
         }
-        if let Some(spectrogram) = self.case.tensor("audio_vae.decode0.out")? {
+        if let Some(spectrogram) = self.case.input("audio_vae.decode0.out")? {
             let latents = audio_vae.encode(&spectrogram)?;
             self.compare("extra.audio_vae_encode.out", "", &latents, GATE_RUN)?;
             let samples = vocoder.forward(&spectrogram)?;

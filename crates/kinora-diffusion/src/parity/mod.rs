@@ -40,6 +40,34 @@ const GATE_NETWORK: f64 = 1e-4;
 const GATE_RUN: f64 = 1e-3;
 /// Gate of noise levels, relative.
 const GATE_SIGMAS: f64 = 1e-6;
+/// Gate of a network that computes in numbers of 16 bits: of the mean distance, not of the furthest
+/// element's, for single elements lose all their digits where large numbers cancel.
+const GATE_NETWORK_HALVES: f64 = 2e-2;
+/// The same of what guidance multiplies and many calls add up to.
+const GATE_RUN_HALVES: f64 = 1e-1;
+/// What 8-bit pictures may differ by after numbers of 16 bits: root of the mean square.
+const PIXELS_HALVES: f64 = 6.0;
+
+/// What a case is computed on and in.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Device of weights and activations.
+    pub device: Device,
+    /// Number format of weights and activations.
+    pub dtype: DType,
+}
+
+impl Target {
+    /// The processor in f32: the tightest gates.
+    pub const PROCESSOR: Self = Self {
+        device: Device::Cpu,
+        dtype: DType::F32,
+    };
+
+    fn has_halves(&self) -> bool {
+        self.dtype != DType::F32
+    }
+}
 
 /// How far one stage is from the recording.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +76,8 @@ pub struct StageResult {
     pub stage: String,
     /// Largest absolute difference.
     pub max_abs: f64,
-    /// The same against the standard deviation of the recording.
+    /// The same against the standard deviation of the recording; in numbers of 16 bits the mean
+    /// distance (root of the mean square) against it.
     pub relative: f64,
     /// What `relative` may be (for whole numbers: what `max_abs` may be).
     pub gate: f64,
@@ -58,10 +87,16 @@ pub struct StageResult {
 
 /// Runs a case on the processor in f32.
 pub fn run(case_dir: &Path) -> Result<Vec<StageResult>> {
+    run_on(case_dir, &Target::PROCESSOR)
+}
+
+/// Runs a case on a device in a number format. Lists of levels are worked out on the processor
+/// wherever the networks are.
+pub fn run_on(case_dir: &Path, target: &Target) -> Result<Vec<StageResult>> {
     if let Some(schedulers) = schedulers::open(case_dir)? {
         return schedulers.compare();
     }
-    let case = Case::open(case_dir)?;
+    let case = Case::open(case_dir, target)?;
     if kinora_weights::wan::CLASSES.contains(&case.description.pipeline.as_str()) {
         return wan::compare(case);
     }
@@ -75,7 +110,7 @@ pub fn run(case_dir: &Path) -> Result<Vec<StageResult>> {
     if layout.sd().is_some() {
         return unet::run(case, &layout);
     }
-    let mut pipeline = FluxPipeline::open(&layout, &Device::Cpu, DType::F32, &mut |_| {})?;
+    let mut pipeline = FluxPipeline::open(&layout, &target.device, target.dtype, &mut |_| {})?;
     let mut report = Report {
         case,
         results: Vec::new(),
@@ -122,14 +157,34 @@ impl Report {
                 golden.dims()
             )));
         }
+        let is_half = |tensor: &Tensor| matches!(tensor.dtype(), DType::BF16 | DType::F16);
+        let has_halves = is_half(ours) || (self.case.target.has_halves() && gate >= GATE_NETWORK);
+        let gate = if has_halves {
+            match gate >= GATE_RUN {
+                true => GATE_RUN_HALVES,
+                false => GATE_NETWORK_HALVES,
+            }
+        } else if !ours.device().is_cpu() {
+            // Sums are taken in another order for another number of rows.
+            gate.max(GATE_NETWORK)
+        } else {
+            gate
+        };
         let numbers = |tensor: &Tensor| -> Result<Vec<f64>> {
             Ok(tensor
+                .to_device(&Device::Cpu)?
                 .to_dtype(DType::F64)?
                 .flatten_all()?
                 .to_vec1::<f64>()?)
         };
         let (ours, golden) = (numbers(ours)?, numbers(golden)?);
-        self.results.push(measure(stage, &ours, &golden, gate));
+        let mut result = measure(stage, &ours, &golden, gate);
+        if has_halves {
+            result.relative = mean_distance(&ours, &golden) / deviation(&golden).max(1e-8);
+            // A NaN is no small number.
+            result.pass = result.relative <= gate;
+        }
+        self.results.push(result);
         Ok(())
     }
 
@@ -214,12 +269,12 @@ impl Report {
 
     /// The first step's denoiser calls on the recorded inputs, and the guided result.
     fn compare_calls(&mut self, pipeline: &FluxPipeline, jobs: &[ImageParams]) -> Result<()> {
-        let input = |name: &str| self.case.tensor(&format!("transformer.call0.in.{name}"));
+        let input = |name: &str| self.case.input(&format!("transformer.call0.in.{name}"));
         let (Some(latents), Some(text), Some(pooled), Some(timestep)) = (
             input("hidden_states")?,
             input("encoder_hidden_states")?,
             input("pooled_projections")?,
-            input("timestep")?,
+            self.case.tensor("transformer.call0.in.timestep")?,
         ) else {
             return Ok(());
         };
@@ -236,7 +291,7 @@ impl Report {
         let step = pipeline.size_step();
         let count = (first.height / step * (first.width / step)) as usize;
         let ropes = pipeline.positions(first)?;
-        let timestep = timestep.flatten_all()?.get(0)?.to_scalar::<f32>()? * 1000.0;
+        let timestep = first_number(&timestep)? * 1000.0;
         let guidance: Vec<f32> = jobs.iter().filter_map(|job| job.guidance).collect();
         let call = |text: &Conditioning, rope| {
             pipeline.denoiser().forward(&FluxInput {
@@ -254,8 +309,8 @@ impl Report {
         };
         let positive = call(&text, &ropes.positive)?;
         let recorded = (
-            self.case.tensor("encode_prompt1.0")?,
-            self.case.tensor("encode_prompt1.1")?,
+            self.case.input("encode_prompt1.0")?,
+            self.case.input("encode_prompt1.1")?,
         );
         let (Some(scale), (Some(tokens), Some(pooled))) = (first.active_cfg(), recorded) else {
             self.compare("transformer.call0.out", "", &positive, GATE_NETWORK)?;
@@ -345,7 +400,7 @@ impl Report {
         Ok(())
     }
 
-    /// 8-bit pictures from row `first` on against the recorded ones, ± 1.
+    /// 8-bit pictures from row `first` on against the recorded ones.
     fn compare_pixels(
         &mut self,
         label: &str,
@@ -361,16 +416,27 @@ impl Report {
             .flat_map(|image| (0..3).flat_map(|channel| image.rgb.iter().skip(channel).step_by(3)))
             .map(|value| i64::from(*value))
             .collect();
-        let distance = |(a, b): (&i64, &i64)| (a - b).abs();
-        let furthest = ours.iter().zip(&golden).map(distance).max().unwrap_or(0);
-        self.results.push(StageResult {
-            stage: format!("{stage}{label}"),
-            max_abs: furthest as f64,
-            relative: furthest as f64,
-            gate: 1.0,
-            pass: ours.len() == golden.len() && furthest <= 1,
-        });
+        self.push_pixels(format!("{stage}{label}"), &ours, &golden);
         Ok(())
+    }
+
+    /// 8-bit values: ± 1, and in numbers of 16 bits the mean distance.
+    fn push_pixels(&mut self, stage: String, ours: &[i64], golden: &[i64]) {
+        let distance = |(a, b): (&i64, &i64)| (a - b).abs();
+        let furthest = ours.iter().zip(golden).map(distance).max().unwrap_or(0) as f64;
+        let (relative, gate) = if self.case.target.has_halves() {
+            let wide = |values: &[i64]| -> Vec<f64> { values.iter().map(|v| *v as f64).collect() };
+            (mean_distance(&wide(ours), &wide(golden)), PIXELS_HALVES)
+        } else {
+            (furthest, 1.0)
+        };
+        self.results.push(StageResult {
+            stage,
+            max_abs: furthest,
+            relative,
+            gate,
+            pass: ours.len() == golden.len() && relative <= gate,
+        });
     }
 
     /// Decoder and encoder on the recorded inputs; the way from packed latents to the decoder.
@@ -387,17 +453,17 @@ impl Report {
             let ours = pipeline.vae().unscale(&latents)?;
             self.compare("vae.decode0.in", "", &ours, GATE_SIGMAS)?;
         }
-        if let Some(latents) = self.case.tensor("vae.decode0.in")? {
+        if let Some(latents) = self.case.input("vae.decode0.in")? {
             let pixels = pipeline.vae().decode(&latents, Tiling::Whole)?;
             self.compare("vae.decode0.out", "", &pixels, GATE_RUN)?;
         }
         for call in 0..3 {
-            if let Some(pixels) = self.case.tensor(&format!("vae.encode{call}.in"))? {
+            if let Some(pixels) = self.case.input(&format!("vae.encode{call}.in"))? {
                 let latents = pipeline.vae().encode(&pixels)?;
                 self.compare(&format!("vae.encode{call}.out"), "", &latents, GATE_RUN)?;
             }
         }
-        if let Some(pixels) = self.case.tensor("vae.decode0.out")? {
+        if let Some(pixels) = self.case.input("vae.decode0.out")? {
             let latents = pipeline.vae().encode(&pixels)?;
             self.compare("extra.vae_encode.out", "", &latents, GATE_RUN)?;
         }
@@ -443,6 +509,21 @@ fn measure(stage: String, ours: &[f64], golden: &[f64], gate: f64) -> StageResul
         gate,
         pass: relative <= gate,
     }
+}
+
+/// Root of the mean square of the differences; infinite for lists of different lengths.
+fn mean_distance(ours: &[f64], golden: &[f64]) -> f64 {
+    if ours.len() != golden.len() {
+        return f64::INFINITY;
+    }
+    let square = |(a, b): (&f64, &f64)| (a - b).powi(2);
+    let sum: f64 = ours.iter().zip(golden).map(square).sum();
+    (sum / ours.len().max(1) as f64).sqrt()
+}
+
+/// The first number of a recorded tensor.
+fn first_number(tensor: &Tensor) -> Result<f32> {
+    Ok(tensor.flatten_all()?.get(0)?.to_scalar::<f32>()?)
 }
 
 fn deviation(values: &[f64]) -> f64 {

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device};
 use kinora_core::Stage;
 
-use super::{case::Case, ltx, ltx2, unet, wan};
+use super::{Target, case::Case, ltx, ltx2, unet, wan};
 use crate::{
     Result,
     pipelines::{
@@ -31,8 +30,9 @@ impl Replay {
     /// # Errors
     /// The folder holds no case of a family that is known here.
     pub fn open(case_dir: &Path) -> Result<Self> {
-        let case = Case::open(case_dir)?;
-        let (device, dtype, on_load) = (&Device::Cpu, DType::F32, &mut |_| {});
+        let target = Target::PROCESSOR;
+        let case = Case::open(case_dir, &target)?;
+        let (device, dtype, on_load) = (&target.device, target.dtype, &mut |_| {});
         let model = case_dir.join("model");
         let class = case.description.pipeline.as_str();
         Ok(Self(if kinora_weights::wan::CLASSES.contains(&class) {
@@ -52,7 +52,7 @@ impl Replay {
             let layout = kinora_weights::detect(&model)?;
             if let Some(parts) = layout.sd() {
                 let is_xl = parts.clip_2.is_some();
-                let model = unet::Model::open(&layout)?;
+                let model = unet::Model::open(&layout, &target)?;
                 Loaded::Unet(model, unet::read_jobs(&case, is_xl)?)
             } else {
                 let pipeline = FluxPipeline::open(&layout, device, dtype, on_load)?;

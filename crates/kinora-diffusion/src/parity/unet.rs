@@ -1,12 +1,13 @@
 //! The cases of Stable Diffusion: texts, one call of the denoiser, whole runs, the VAE.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use kinora_core::Rng;
 use kinora_weights::ModelLayout;
 
 use super::{
-    Case, GATE_NETWORK, GATE_RUN, GATE_SIGMAS, Recorder, Report, StageResult,
+    Case, GATE_NETWORK, GATE_RUN, GATE_SIGMAS, Recorder, Report, StageResult, Target,
     case::ImageInput,
+    first_number,
     pictures::{read_mask, read_rgb},
 };
 use crate::{
@@ -28,9 +29,9 @@ pub(super) enum Model {
 }
 
 impl Model {
-    /// Loads it on the processor in f32.
-    pub(super) fn open(layout: &ModelLayout) -> Result<Self> {
-        let (device, dtype, on_load) = (&Device::Cpu, DType::F32, &mut |_| {});
+    /// Loads it.
+    pub(super) fn open(layout: &ModelLayout, target: &Target) -> Result<Self> {
+        let (device, dtype, on_load) = (&target.device, target.dtype, &mut |_| {});
         Ok(if layout.sd().is_some_and(|parts| parts.clip_2.is_some()) {
             let pipeline = SdxlPipeline::open(layout, device, dtype, on_load)?;
             Self::Sdxl(Box::new(pipeline))
@@ -55,10 +56,11 @@ impl Model {
     }
 }
 
-/// Runs a case of Stable Diffusion on the processor in f32.
+/// Runs a case of Stable Diffusion.
 pub(super) fn run(case: Case, layout: &ModelLayout) -> Result<Vec<StageResult>> {
+    let target = case.target.clone();
     let is_xl = layout.sd().is_some_and(|parts| parts.clip_2.is_some());
-    let mut model = Model::open(layout)?;
+    let mut model = Model::open(layout, &target)?;
     let jobs = read_jobs(&case, is_xl)?;
     let mut report = Report {
         case,
@@ -291,17 +293,18 @@ impl Report {
 
     /// The first call on the recorded inputs, and the guided result.
     fn compare_unet_call(&mut self, stage: &UnetStage, jobs: &[ImageParams]) -> Result<()> {
-        let input = |name: &str| self.case.tensor(&format!("unet.call0.in.{name}"));
+        let input = |name: &str| self.case.input(&format!("unet.call0.in.{name}"));
         let (Some(latents), Some(tokens), Some(timestep)) = (
             input("sample")?,
             input("encoder_hidden_states")?,
-            input("timestep")?,
+            self.case.tensor("unet.call0.in.timestep")?,
         ) else {
             return Ok(());
         };
         let added = (
             input("added_cond_kwargs.text_embeds")?,
-            input("added_cond_kwargs.time_ids")?,
+            self.case
+                .tensor("unet.call0.in.added_cond_kwargs.time_ids")?,
         );
         let unet = stage.unet();
         let described = match added {
@@ -311,7 +314,7 @@ impl Report {
         let text = unet.prepare(&tokens, described.as_ref())?;
         let output = unet.forward(&UnetInput {
             latents: &latents,
-            timestep: timestep.flatten_all()?.get(0)?.to_scalar::<f32>()?,
+            timestep: first_number(&timestep)?,
             text: &text,
         })?;
         self.compare("unet.call0.out", "", &output, GATE_NETWORK)?;
@@ -418,16 +421,16 @@ impl Report {
     fn compare_kl_vae(&mut self, stage: &UnetStage) -> Result<()> {
         let vae = stage.vae();
         for i in 0..2 {
-            if let Some(pixels) = self.case.tensor(&format!("vae.encode{i}.in"))? {
+            if let Some(pixels) = self.case.input(&format!("vae.encode{i}.in"))? {
                 let latents = vae.encode(&pixels)?;
                 self.compare(&format!("vae.encode{i}.out"), "", &latents, GATE_RUN)?;
             }
         }
-        if let Some(latents) = self.case.tensor("vae.decode0.in")? {
+        if let Some(latents) = self.case.input("vae.decode0.in")? {
             let pixels = vae.decode(&latents, Tiling::Whole)?;
             self.compare("vae.decode0.out", "", &pixels, GATE_RUN)?;
         }
-        if let Some(pixels) = self.case.tensor("vae.decode0.out")? {
+        if let Some(pixels) = self.case.input("vae.decode0.out")? {
             let latents = vae.encode(&pixels)?;
             self.compare("extra.vae_encode.out", "", &latents, GATE_RUN)?;
         }

@@ -1,11 +1,12 @@
 //! Clips of Wan, stage by stage.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use kinora_core::Rng;
 
 use super::{
     GATE_NETWORK, GATE_RUN, GATE_SIGMAS, Recorder, Report, StageResult,
     case::{Case, ImageInput},
+    first_number,
     pictures::{planes, read_rgb},
 };
 use crate::{
@@ -17,8 +18,9 @@ use crate::{
 
 /// Runs a recorded clip.
 pub(super) fn compare(case: Case) -> Result<Vec<StageResult>> {
+    let target = case.target.clone();
     let layout = kinora_weights::wan::detect_wan(&case.path.join("model"))?;
-    let mut pipeline = WanPipeline::open(&layout, &Device::Cpu, DType::F32, &mut |_| {})?;
+    let mut pipeline = WanPipeline::open(&layout, &target.device, target.dtype, &mut |_| {})?;
     let jobs = read_jobs(&case)?;
     let mut report = Report {
         case,
@@ -151,7 +153,7 @@ impl Report {
         if given.is_empty() {
             return Ok(());
         }
-        if let Some(frames) = self.case.tensor("vae.encode0.in")? {
+        if let Some(frames) = self.case.input("vae.encode0.in")? {
             let latents = encode_clip(pipeline, &frames)?;
             self.compare("vae.encode0.out", "", &latents, GATE_RUN)?;
         }
@@ -174,10 +176,10 @@ impl Report {
         let Some(job) = jobs.first() else {
             return Ok(());
         };
-        let input = |what: &str| self.case.tensor(&format!("{name}.call0.in.{what}"));
+        let input = |what: &str| self.case.input(&format!("{name}.call0.in.{what}"));
         let (Some(latents), Some(times), Some(text)) = (
             input("hidden_states")?,
-            input("timestep")?,
+            self.case.tensor(&format!("{name}.call0.in.timestep"))?,
             input("encoder_hidden_states")?,
         ) else {
             return Ok(());
@@ -185,7 +187,7 @@ impl Report {
         let images = input("encoder_hidden_states_image")?;
         let grid = pipeline.token_grid(job);
         let denoiser = pipeline.denoiser(is_low)?;
-        let device = &Device::Cpu;
+        let device = &self.case.target.device;
         let rope = denoiser.positions(grid, device)?;
         // One time for each row of the batch, or for each token.
         let times = match times.dims() {
@@ -193,7 +195,7 @@ impl Report {
                 let row = times.narrow(0, 0, 1)?.flatten_all()?.to_vec1::<f32>()?;
                 row.into_iter().step_by(tokens / grid[0].max(1)).collect()
             }
-            _ => vec![times.flatten_all()?.get(0)?.to_scalar::<f32>()?],
+            _ => vec![first_number(&times)?],
         };
         let time = denoiser.embed_time(&times, device)?;
         let call = |text: &Tensor| -> Result<Tensor> {
@@ -214,7 +216,7 @@ impl Report {
             })
         };
         let positive = call(&text)?;
-        let negative = match self.case.tensor("encode_prompt.1")? {
+        let negative = match self.case.input("encode_prompt.1")? {
             Some(text) if job.active_guidance(is_low).is_some() => Some(call(&text)?),
             _ => None,
         };
@@ -260,21 +262,13 @@ impl Report {
             return Ok(());
         };
         let ours: Vec<i64> = watch.frames.iter().flat_map(|clip| planes(clip)).collect();
-        let distance = |(a, b): (&i64, &i64)| (a - b).abs();
-        let furthest = ours.iter().zip(&golden).map(distance).max().unwrap_or(0);
-        self.results.push(StageResult {
-            stage,
-            max_abs: furthest as f64,
-            relative: furthest as f64,
-            gate: 1.0,
-            pass: ours.len() == golden.len() && furthest <= 1,
-        });
+        self.push_pixels(stage, &ours, &golden);
         Ok(())
     }
 
     /// Decoder and encoder on the recorded inputs, streamed; and that streaming changes nothing.
     fn compare_codec(&mut self, pipeline: &WanPipeline) -> Result<()> {
-        if let Some(latents) = self.case.tensor("vae.decode0.in")? {
+        if let Some(latents) = self.case.input("vae.decode0.in")? {
             let (mut streamed, mut whole) = (Vec::new(), Vec::new());
             for clip in clips(&latents)? {
                 let mut decoding = pipeline.vae().decoding();
@@ -293,7 +287,7 @@ impl Report {
                 0.0,
             )?;
         }
-        if let Some(frames) = self.case.tensor("vae.decode0.out")? {
+        if let Some(frames) = self.case.input("vae.decode0.out")? {
             let latents = encode_clip(pipeline, &frames)?;
             self.compare("extra.vae_encode.out", "", &latents, GATE_RUN)?;
         }

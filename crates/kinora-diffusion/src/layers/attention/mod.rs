@@ -2,12 +2,13 @@
 //! [`Backend`], and the first that takes a call computes it. All of them give the same numbers up to
 //! rounding, and none holds all scores of a long clip at once.
 
+mod flash;
 mod portable;
 mod tiled;
 
 use candle_core::Tensor;
 
-use self::{portable::Portable, tiled::Tiled};
+use self::{flash::Flash, portable::Portable, tiled::Tiled};
 use crate::{Result, error::bail_shape};
 
 /// How scores are scaled and which keys a query sees.
@@ -49,7 +50,7 @@ trait Backend: Sync {
 }
 
 /// Fastest first. The last one takes everything.
-const BACKENDS: [&dyn Backend; 2] = [&Tiled, &Portable::USUAL];
+const BACKENDS: [&dyn Backend; 3] = [&Flash, &Tiled, &Portable::USUAL];
 
 /// Attention of `q` over `k` and `v`.
 ///

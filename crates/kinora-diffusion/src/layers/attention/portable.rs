@@ -4,7 +4,10 @@
 use candle_core::{D, DType, Tensor};
 
 use super::{Backend, Call};
-use crate::{Result, layers::softmax::softmax_portable};
+use crate::{
+    Result,
+    layers::{halves, softmax::softmax_portable},
+};
 
 /// For everything.
 pub(super) struct Portable {
@@ -40,11 +43,8 @@ fn attend(call: &Call, most_scores: usize) -> Result<Tensor> {
     let mut parts = Vec::new();
     for first in (0..queries).step_by(run) {
         let count = run.min(queries - first);
-        let mut scores = (q
-            .narrow(2, first, count)?
-            .matmul(&k)?
-            .to_dtype(DType::F32)?
-            * f64::from(call.scale))?;
+        let products = halves::matmul(&q.narrow(2, first, count)?, &k)?;
+        let mut scores = (products.to_dtype(DType::F32)? * f64::from(call.scale))?;
         if let Some(bias) = call.bias {
             let bias = bias.to_device(q.device())?.to_dtype(DType::F32)?;
             let bias = if bias.dim(2)? == 1 {
@@ -67,7 +67,8 @@ fn attend(call: &Call, most_scores: usize) -> Result<Tensor> {
             let mask = Tensor::from_vec(mask, (1, 1, count, keys), q.device())?;
             scores = scores.broadcast_add(&mask)?;
         }
-        parts.push(softmax_portable(&scores)?.to_dtype(v.dtype())?.matmul(&v)?);
+        let shares = softmax_portable(&scores)?.to_dtype(v.dtype())?;
+        parts.push(halves::matmul(&shares, &v)?);
     }
     Ok(Tensor::cat(&parts, 2)?.transpose(1, 2)?.contiguous()?)
 }

@@ -69,11 +69,11 @@ impl Adaptable for Conv2d {
         }
         match merge("weight", &shape)? {
             Some(weight) => {
-                self.kernel = self.keep(weight, *packing);
+                self.kernel = self.keep(weight, *packing)?;
                 self.is_merged = true;
             }
             None if self.is_merged => {
-                self.kernel = self.keep(packing.load(weights, &shape)?, *packing);
+                self.kernel = self.keep(packing.load(weights, &shape)?, *packing)?;
                 self.is_merged = false;
             }
             None => {}

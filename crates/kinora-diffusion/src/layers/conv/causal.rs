@@ -16,8 +16,10 @@ use super::{
 use crate::{
     Result,
     error::bail_shape,
+    kernels::conv::{Input, Packed},
     layers::{
         cpu::{f32s, is_cpu_f32, tensor},
+        halves,
         weights::Weights,
     },
 };
@@ -66,6 +68,8 @@ enum Kernel {
     Dense(Tensor),
     /// For the processor; inputs are those of each frame of the kernel, one frame after another.
     Direct(Direct),
+    /// For a GPU.
+    Packed(Packed),
 }
 
 impl CausalConv3d {
@@ -88,11 +92,13 @@ impl CausalConv3d {
         if !(1..=frames).contains(&time_step) || rows % 2 == 0 || columns % 2 == 0 {
             bail_shape!("a kernel of {:?} with a step of {time_step}", weight.dims());
         }
+        let packed = Packed::new(&weight, 1)?;
         let direct = {
             let shape = (outputs, inputs, frames, rows * columns);
             let direct = |stored| Direct::plain(stored, (outputs, frames * inputs, rows, columns));
             let (storage, layout) = weight.storage_and_layout();
             match (&*storage, layout.contiguous_offsets()) {
+                _ if packed.is_some() => None,
                 (Storage::Cpu(CpuStorage::F32(data)), Some((start, end))) => {
                     Some(direct(Stored::F32(&by_frames(&data[start..end], shape))))
                 }
@@ -104,9 +110,10 @@ impl CausalConv3d {
                 _ => None,
             }
         };
-        let kernel = match direct {
-            Some(direct) => Kernel::Direct(direct),
-            None => Kernel::Dense(weight),
+        let kernel = match (packed, direct) {
+            (Some(packed), _) => Kernel::Packed(packed),
+            (None, Some(direct)) => Kernel::Direct(direct),
+            (None, None) => Kernel::Dense(weight),
         };
         Ok(Self {
             kernel,
@@ -181,7 +188,17 @@ impl CausalConv3d {
                 let x = x.contiguous()?;
                 self.run_direct(direct, &x, past.as_ref(), residual, shape)?
             }
-            _ => {
+            kernel => {
+                let ran = match kernel {
+                    Kernel::Packed(packed) => {
+                        packed.run(&self.input(x, past.as_ref(), residual))?
+                    }
+                    _ => None,
+                };
+                if let Some(y) = ran {
+                    self.remember(x, past.as_ref(), history)?;
+                    return Ok(y);
+                }
                 let y = self.forward_portable(x, past.as_ref())?;
                 match residual {
                     Some(residual) => (y + residual)?,
@@ -191,6 +208,26 @@ impl CausalConv3d {
         };
         self.remember(x, past.as_ref(), history)?;
         Ok(y)
+    }
+
+    /// A run of the GPU's kernels.
+    fn input<'a>(
+        &'a self,
+        x: &'a Tensor,
+        past: Option<&'a Tensor>,
+        residual: Option<&'a Tensor>,
+    ) -> Input<'a> {
+        let p = self.padding;
+        Input {
+            x,
+            past: past.filter(|_| self.reach() > 0),
+            bias: &self.bias,
+            residual,
+            time_step: self.time_step,
+            padding: [p.top, p.bottom, p.left, p.right],
+            is_enlarged: false,
+            is_reflected: self.edges == Edges::Reflected,
+        }
     }
 
     /// Keeps frames for the next run without a result of their own.
@@ -264,8 +301,12 @@ impl CausalConv3d {
 
     /// The same in candle operations: the results of each frame of the kernel, added up.
     pub(crate) fn forward_portable(&self, x: &Tensor, past: Option<&Tensor>) -> Result<Tensor> {
-        let Kernel::Dense(weight) = &self.kernel else {
-            bail_shape!("a convolution packed for f32 on the processor got {x:?}");
+        let weight = match &self.kernel {
+            Kernel::Dense(weight) => weight.clone(),
+            Kernel::Packed(packed) => packed.dense()?,
+            Kernel::Direct(_) => {
+                bail_shape!("a convolution packed for f32 on the processor got {x:?}")
+            }
         };
         let (frames, ..) = x.dims4()?;
         let reach = self.reach();
@@ -293,7 +334,7 @@ impl CausalConv3d {
             };
             let weight = weight.narrow(2, frame, 1)?.squeeze(2)?.contiguous()?;
             // Sums of many products in 16 bits would lose what f32 keeps.
-            let y = part.conv2d(&weight.to_dtype(x.dtype())?, 0, 1, 1, 1)?;
+            let y = halves::conv2d(&part, &weight, 1)?;
             let y = y.to_dtype(DType::F32)?;
             sum = Some(match sum {
                 Some(sum) => (sum + y)?,

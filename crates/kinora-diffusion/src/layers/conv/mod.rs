@@ -3,7 +3,8 @@
 //! each other are in [`causal`], signals in [`line`].
 //!
 //! On the processor 1×1 kernels are matrix products, kernels with a step of one run in [`direct`]
-//! without an intermediate matrix, large 3×3 ones in [`winograd`] with fewer multiplications, and the rest gather a row of patches at a time.
+//! without an intermediate matrix, large 3×3 ones in [`winograd`] with fewer multiplications, and
+//! the rest gather a row of patches at a time. On a GPU they run in `kernels/conv.cuh`.
 
 mod adapt;
 mod causal;
@@ -28,10 +29,15 @@ pub use self::{
 };
 use super::{
     cpu::{f32s, is_cpu_f32, tensor},
+    halves,
     upsample::upsample_nearest,
     weights::Weights,
 };
-use crate::{Result, error::bail_shape};
+use crate::{
+    Result,
+    error::bail_shape,
+    kernels::conv::{Input, Packed},
+};
 
 /// Zeros around the input, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,6 +127,8 @@ enum Kernel {
     Dense(Tensor),
     /// As the processor's kernel wants them.
     Direct(Direct),
+    /// As the kernels of a GPU want them.
+    Packed(Packed),
 }
 
 impl Conv2d {
@@ -171,7 +179,7 @@ impl Conv2d {
         let weight = weights.get("weight", &[outputs, inputs, frames, kernel, kernel])?;
         let weight = weight.transpose(1, 2)?.contiguous()?;
         let weight = weight.reshape((outputs, frames * inputs, kernel, kernel))?;
-        Self::new(weight, weights.get("bias", &[outputs])?, step, padding)
+        Self::new(weight, weights.get("bias", &[outputs])?, step, padding)?.packed(Packing::None)
     }
 
     /// A 3×3 kernel over the input enlarged to twice its size, with step 1 and padding 1.
@@ -205,13 +213,16 @@ impl Conv2d {
     /// With its weights packed, where the processor's kernel applies.
     fn packed(mut self, packing: Packing) -> Result<Self> {
         if let Kernel::Dense(weight) = &self.kernel {
-            self.kernel = self.keep(weight.clone(), packing);
+            self.kernel = self.keep(weight.clone(), packing)?;
         }
         Ok(self)
     }
 
     /// A kernel as runs take it.
-    fn keep(&self, weight: Tensor, packing: Packing) -> Kernel {
+    fn keep(&self, weight: Tensor, packing: Packing) -> Result<Kernel> {
+        if let Some(packed) = Packed::new(&weight.unsqueeze(2)?, self.step)? {
+            return Ok(Kernel::Packed(packed));
+        }
         let direct = {
             let (storage, layout) = weight.storage_and_layout();
             let stored = match (&*storage, layout.contiguous_offsets()) {
@@ -227,10 +238,10 @@ impl Conv2d {
             };
             stored.and_then(|stored| packing.pack(stored, self.shape))
         };
-        match direct {
+        Ok(match direct {
             Some(direct) => Kernel::Direct(direct),
             None => Kernel::Dense(weight),
-        }
+        })
     }
 
     /// Bytes of its tensors.
@@ -239,6 +250,7 @@ impl Conv2d {
         let kernel = match &self.kernel {
             Kernel::Dense(weight) => weight.elem_count() * weight.dtype().size_in_bytes(),
             Kernel::Direct(direct) => direct.bytes(),
+            Kernel::Packed(packed) => packed.bytes() as usize,
         };
         (kernel + self.bias.elem_count() * size) as u64
     }
@@ -260,10 +272,47 @@ impl Conv2d {
                 let biases = shift.broadcast_add(&self.bias)?.contiguous()?;
                 self.run_direct(direct, x, &f32s(&biases)?, None)
             }
-            _ => {
-                let shift = shift.reshape((x.dim(0)?, outputs, 1, 1))?;
-                Ok(self.convolve(x, None)?.broadcast_add(&shift)?)
+            Kernel::Packed(packed) if x.elem_count() > 0 => {
+                let biases = shift
+                    .to_dtype(DType::F32)?
+                    .broadcast_add(&self.bias.to_dtype(DType::F32)?)?;
+                match packed.run(&self.input(x, &biases, None))? {
+                    Some(y) => Ok(y),
+                    None => self.shift(x, shift),
+                }
             }
+            _ => self.shift(x, shift),
+        }
+    }
+
+    /// [`forward_shifted`](Self::forward_shifted) in two steps.
+    fn shift(&self, x: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        let shift = shift.reshape((x.dim(0)?, self.shape.0, 1, 1))?;
+        Ok(self.convolve(x, None)?.broadcast_add(&shift)?)
+    }
+
+    /// A run of the GPU's kernels.
+    fn input<'a>(
+        &self,
+        x: &'a Tensor,
+        bias: &'a Tensor,
+        residual: Option<&'a Tensor>,
+    ) -> Input<'a> {
+        let Padding {
+            top,
+            bottom,
+            left,
+            right,
+        } = self.padding;
+        Input {
+            x,
+            past: None,
+            bias,
+            residual,
+            time_step: 1,
+            padding: [top, bottom, left, right],
+            is_enlarged: false,
+            is_reflected: false,
         }
     }
 
@@ -287,6 +336,11 @@ impl Conv2d {
 
     fn convolve(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
         self.check_inputs(x)?;
+        if let Kernel::Packed(packed) = &self.kernel
+            && let Some(y) = packed.run(&self.input(x, &self.bias, residual))?
+        {
+            return Ok(y);
+        }
         if !is_cpu_f32(x) {
             let y = self.forward_portable(x)?;
             return Ok(match residual {
@@ -294,11 +348,16 @@ impl Conv2d {
                 None => y,
             });
         }
+        let unpacked;
         let weight = match &self.kernel {
             Kernel::Direct(direct) => {
                 return self.run_direct(direct, x, &f32s(&self.bias)?, residual);
             }
             Kernel::Dense(weight) => weight,
+            Kernel::Packed(packed) => {
+                unpacked = packed.dense()?.squeeze(2)?;
+                &unpacked
+            }
         };
         let (_, _, kernel_height, kernel_width) = self.shape;
         let is_pointwise = kernel_height == 1 && kernel_width == 1;
@@ -446,14 +505,18 @@ impl Conv2d {
 
     /// The same in candle operations.
     pub(crate) fn forward_portable(&self, x: &Tensor) -> Result<Tensor> {
-        let Kernel::Dense(weight) = &self.kernel else {
-            bail_shape!("a convolution packed for f32 on the processor got {x:?}");
+        let weight = match &self.kernel {
+            Kernel::Dense(weight) => weight.clone(),
+            Kernel::Packed(packed) => packed.dense()?.squeeze(2)?,
+            Kernel::Direct(_) => {
+                bail_shape!("a convolution packed for f32 on the processor got {x:?}")
+            }
         };
         let p = self.padding;
         let x = x
             .pad_with_zeros(2, p.top, p.bottom)?
             .pad_with_zeros(3, p.left, p.right)?;
-        let y = x.conv2d(&weight.to_dtype(x.dtype())?, 0, self.step, 1, 1)?;
+        let y = halves::conv2d(&x, &weight, self.step)?;
         let bias = self.bias.to_dtype(x.dtype())?;
         Ok(y.broadcast_add(&bias.reshape((1, bias.elem_count(), 1, 1))?)?)
     }
@@ -482,6 +545,15 @@ impl Enlarging {
                 self.conv.check_inputs(x)?;
                 self.conv
                     .run_direct(direct, x, &f32s(&self.conv.bias)?, None)
+            }
+            Kernel::Packed(packed) => {
+                self.conv.check_inputs(x)?;
+                let mut input = self.conv.input(x, &self.conv.bias, None);
+                input.is_enlarged = true;
+                match packed.run(&input)? {
+                    Some(y) => Ok(y),
+                    None => self.conv.forward_portable(&upsample_nearest(x)?),
+                }
             }
             _ => self.conv.forward_portable(&upsample_nearest(x)?),
         }
@@ -513,6 +585,7 @@ impl Enlarging {
                     None => bail_shape!("a convolution that does not enlarge"),
                 }
             }
+            Kernel::Packed(_) => self.conv.forward(&large),
             _ => self.conv.forward_portable(&large),
         }
     }

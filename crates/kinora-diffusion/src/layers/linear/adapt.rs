@@ -3,7 +3,7 @@
 //! as it is and gets a side branch, as long as the change is a product of thin matrices; otherwise
 //! it is widened and merged.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::{Linear, Origin, Weight, borrow};
 use crate::{
@@ -122,8 +122,7 @@ impl Linear {
 impl Origin {
     /// Whether the matrix of these parts stays as it is in its file.
     fn is_kept_stored(&self, names: &[(String, usize)]) -> bool {
-        let can_keep = self.weights.device().is_cpu() && self.weights.dtype() == DType::F32;
-        can_keep
+        self.weights.keeps_stored()
             && !self.is_kernel()
             && names
                 .iter()
