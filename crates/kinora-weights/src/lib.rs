@@ -24,6 +24,7 @@ mod dtype;
 mod error;
 mod gguf;
 mod glance;
+mod groups;
 mod hash;
 mod header;
 pub mod identify;
@@ -59,6 +60,7 @@ pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use gguf::{GgufHeader, GgufValue};
 pub use glance::{Glance, glance};
+pub use groups::Groups;
 pub use hash::{HashCache, hash_file};
 pub use header::{Header, TensorInfo};
 pub use identify::{
