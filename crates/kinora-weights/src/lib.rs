@@ -67,7 +67,9 @@ pub use identify::{
     Base, FilePart, Identity, NameLayout, Network, Prediction, Release, identify, identify_set,
 };
 pub use json::{read_file_bounded, without_infinities};
-pub use layout::{Component, FluxKind, FluxParts, ModelLayout, Parts, ReduxParts, Tokenizer};
+pub use layout::{
+    Component, FluxKind, FluxParts, ModelLayout, Parts, ReduxParts, Tokenizer, stored_tokenizer,
+};
 pub use recognised::{Recognised, RunSize, recognise, recognise_with};
 pub use scaling::QuantFormat;
 pub use sd::{ProjectedClip, SdParts};

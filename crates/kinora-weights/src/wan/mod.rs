@@ -206,7 +206,7 @@ pub(crate) fn detect_with(root: &Path, sources: &PartSources) -> Result<WanLayou
     if !layout.has_tokenizer_files() && !stores_tokenizer(text)? {
         return Err(Error::missing(
             layout.tokenizer_folder(),
-            "tokenizer.json, or spiece.model (umt5 files for ComfyUI in safetensors have it inside)",
+            "tokenizer.json, or spiece.model (umt5 files for ComfyUI, safetensors and GGUF, have it inside)",
         ));
     }
     Ok(layout)
