@@ -451,6 +451,30 @@ pub(crate) fn list_weight_files(
     list_files_as(root, component.as_str(), set)
 }
 
+/// The weight files of all components of a model, and the bytes of each component's tensors. `open`
+/// gives none for a component that the model does not have. A file with several in it is listed once.
+pub(crate) fn gather_weights<C: Copy, const N: usize>(
+    root: &Path,
+    components: [C; N],
+    name: impl Fn(C) -> &'static str,
+    open: impl Fn(C) -> Result<Option<WeightSet>>,
+) -> Result<(Vec<WeightFile>, [u64; N])> {
+    let mut weights: Vec<WeightFile> = Vec::new();
+    let mut bytes = [0; N];
+    for (component, bytes) in components.into_iter().zip(&mut bytes) {
+        let Some(set) = open(component)? else {
+            continue;
+        };
+        *bytes = set.total_bytes();
+        for file in list_files_as(root, name(component), &set)? {
+            if weights.iter().all(|other| other.file != file.file) {
+                weights.push(file);
+            }
+        }
+    }
+    Ok((weights, bytes))
+}
+
 /// The same for a component of any family, by its name.
 pub(crate) fn list_files_as(
     root: &Path,
