@@ -411,6 +411,8 @@ fn install(model: &mut Model, layout: &Recognised) {
     model.is_installed = true;
     model.bytes = layout.weights().iter().map(|file| file.bytes).sum();
     model.memory_bytes = layout.total_bytes();
+    // How it is stored tells why it is smaller, and a little coarser, than others like it.
+    model.tags.extend(layout.quantised_as());
     fit(&mut model.capabilities, layout);
     model.defaults = defaults_of(&model.capabilities);
 }

@@ -501,3 +501,75 @@ fn a_file_of_paths_that_is_none_is_told_and_the_others_are_read() {
     let catalogue = tree.load(&["p.yaml"]);
     assert_eq!(installed(&catalogue).len(), 1);
 }
+
+/// A quantised file is a model like any other, and its card says how it is stored.
+#[test]
+fn a_card_says_how_its_model_is_stored() {
+    let tree = comfy();
+    let manifests: Manifests = read("manifests.json.gz");
+    let path = tree
+        .root()
+        .join("models/diffusion_models/flux1-dev-nvfp4.safetensors");
+    let mut header = serde_json::Map::new();
+    let mut layers = serde_json::Map::new();
+    let mut end = 0u64;
+    let mut put = |name: &str, dtype: &str, shape: &[usize], size: u64| {
+        let bytes = size * shape.iter().map(|side| *side as u64).product::<u64>();
+        let entry = serde_json::json!({
+            "dtype": dtype, "shape": shape, "data_offsets": [end, end + bytes],
+        });
+        header.insert(name.to_owned(), entry);
+        end += bytes;
+    };
+    for (name, shape) in unfold(&manifests.files["flux_dev"].stored) {
+        let layer = name
+            .strip_suffix(".weight")
+            .filter(|_| name.contains("_blocks."));
+        match (layer, shape.as_slice()) {
+            (Some(layer), [rows, columns]) => {
+                put(&name, "U8", &[*rows, columns / 2], 1);
+                let tiles = [
+                    rows.next_multiple_of(128),
+                    (columns / 16).next_multiple_of(4),
+                ];
+                put(&format!("{layer}.weight_scale"), "F8_E4M3", &tiles, 1);
+                put(&format!("{layer}.weight_scale_2"), "F32", &[], 4);
+                layers.insert(layer.to_owned(), serde_json::json!({ "format": "nvfp4" }));
+            }
+            _ => put(&name, "BF16", &shape, 2),
+        }
+    }
+    let notes = serde_json::json!({ "layers": layers }).to_string();
+    header.insert(
+        "__metadata__".into(),
+        serde_json::json!({ "_quantization_metadata": notes }),
+    );
+    let header = serde_json::Value::Object(header).to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    write(&path, &bytes);
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(bytes.len() as u64 + end).unwrap();
+
+    let catalogue = tree.load(&["."]);
+    let tags = |id: &str| catalogue.model(&ModelId::new(id)).unwrap().tags.clone();
+    let model = catalogue.model(&ModelId::new("flux1-dev-nvfp4")).unwrap();
+    assert_eq!(
+        (model.variant.as_str(), model.family),
+        ("dev", Family::Flux)
+    );
+    assert_eq!(model.fault, None);
+    assert!(
+        tags("flux1-dev-nvfp4").contains(&"nvfp4".to_owned()),
+        "{:?}",
+        tags("flux1-dev-nvfp4")
+    );
+    assert!(
+        tags("dreamshaper_8").is_empty(),
+        "{:?}",
+        tags("dreamshaper_8")
+    );
+    // More than a quarter of bf16's 24 GB.
+    let denoiser = plan(&catalogue, "flux1-dev-nvfp4").weights[0].bytes;
+    assert!((6 << 30..8 << 30).contains(&denoiser), "{denoiser}");
+}

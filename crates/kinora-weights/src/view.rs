@@ -147,6 +147,13 @@ impl TensorView {
         self.dtype.elements_of(self.bytes)
     }
 
+    /// Bytes that it occupies when it is kept as stored: with the scales of its groups.
+    pub fn kept_bytes(&self) -> u64 {
+        let len = (self.scaling.as_ref()).and_then(|scaling| scaling.format.group_len());
+        let scales = len.map_or(0, |len| self.elements() / len);
+        (self.bytes + scales) as u64
+    }
+
     /// A part of the tensor; None when its shape or format does not allow it.
     pub(crate) fn select(&self, part: Part) -> Option<Self> {
         let mut view = self.clone();

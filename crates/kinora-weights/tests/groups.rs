@@ -59,6 +59,9 @@ fn every_number_is_the_one_that_comfyui_makes_of_it() {
     assert_eq!(of("mxfp8.tiles"), QuantFormat::Mxfp8);
     assert_eq!(of("int8_rows.small"), QuantFormat::Int8);
     assert_eq!(set.get("nvfp4.tiles.weight").unwrap().dtype, Dtype::F4E2M1);
+    // Half a byte for each number, and one for each sixteen.
+    let view = set.get("nvfp4.tiles.weight").unwrap();
+    assert_eq!(view.kept_bytes(), 144 * 160 / 2 + 144 * 160 / 16);
 }
 
 #[test]
