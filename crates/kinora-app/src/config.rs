@@ -111,7 +111,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where models are looked for and downloaded to.
     pub models_dir: PathBuf,
-    /// Further folders in which models are looked for: trees of other programs.
+    /// Further folders in which models are looked for: trees of other programs, and
+    /// ComfyUI's files that list folders.
     pub more_models_dirs: Vec<PathBuf>,
     /// Where pictures go.
     pub outputs_dir: PathBuf,
@@ -236,7 +237,7 @@ impl Config {
         let more_models_dirs = decision.paths(
             "more_models_dirs",
             "KINORA_MORE_MODELS_DIRS",
-            "Further folders in which models are looked for: trees of ComfyUI, A1111 and Forge",
+            "Further folders in which models are looked for: trees of ComfyUI, A1111 and Forge, and extra_model_paths.yaml",
             &flags.more_models_dirs,
             file.more_models_dirs,
         );

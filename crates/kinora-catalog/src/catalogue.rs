@@ -85,6 +85,8 @@ pub struct Catalogue {
     faults: Vec<Fault>,
     /// What models may take for parts that they lack.
     pub(crate) sources: PartSources,
+    /// The folders that were looked through.
+    pub(crate) searched: Vec<PathBuf>,
 }
 
 impl Catalogue {
@@ -102,6 +104,7 @@ impl Catalogue {
             items: Vec::new(),
             faults,
             sources: PartSources::default(),
+            searched: Vec::new(),
         };
         catalogue.look(&read.entries);
         catalogue
@@ -180,11 +183,6 @@ impl Catalogue {
         })
     }
 
-    /// Where it looks.
-    pub(crate) fn folders(&self) -> &Folders {
-        &self.folders
-    }
-
     /// The files of models that have two denoisers.
     pub(crate) fn denoisers(&self) -> impl Iterator<Item = PathBuf> {
         let layouts = self.items.iter().filter_map(|item| item.layout.as_ref());
@@ -205,6 +203,8 @@ impl Catalogue {
     fn look(&mut self, entries: &[Entry]) {
         let shelf = list_shelf(&self.folders);
         self.sources.shelf = shelf.parts;
+        self.searched = shelf.folders;
+        self.faults.extend(shelf.faults);
         let mut taken = BTreeSet::new();
         for entry in entries {
             let root = self.find_root(entry, &shelf.candidates);
@@ -411,6 +411,8 @@ fn install(model: &mut Model, layout: &Recognised) {
     model.is_installed = true;
     model.bytes = layout.weights().iter().map(|file| file.bytes).sum();
     model.memory_bytes = layout.total_bytes();
+    // How it is stored tells why it is smaller, and a little coarser, than others like it.
+    model.tags.extend(layout.quantised_as());
     fit(&mut model.capabilities, layout);
     model.defaults = defaults_of(&model.capabilities);
 }

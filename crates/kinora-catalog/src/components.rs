@@ -9,7 +9,7 @@ use std::{
 use kinora_core::{ModelId, PlannedModel};
 use kinora_weights::{HashCache, PartSources, Recognised, glance, recognise_with, short_name};
 
-use crate::{Catalogue, Error, catalogue::describe, folders::tree_of};
+use crate::{Catalogue, Error, catalogue::describe};
 
 /// Files of one folder that are looked at.
 const MOST: usize = 1000;
@@ -149,12 +149,14 @@ impl Catalogue {
     /// What a file is called: its path below the first model folder that it lies in.
     fn name_of(&self, path: &Path) -> String {
         let below = |folder: &PathBuf| {
-            let relative = path.strip_prefix(tree_of(folder)).ok()?;
+            let relative = path.strip_prefix(folder).ok()?;
             let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
             Some(parts.join("/"))
         };
-        let mut folders = self.folders().models.iter();
-        folders.find_map(below).unwrap_or_else(|| short_name(path))
+        self.searched
+            .iter()
+            .find_map(below)
+            .unwrap_or_else(|| short_name(path))
     }
 
     /// The file of a name: as it is listed, or its last part, with or without its ending.

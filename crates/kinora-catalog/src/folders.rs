@@ -6,13 +6,18 @@
 //! names of folders only tell how the files in them belong together.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
 use kinora_weights::{Glance, Network, glance, read_file_bounded};
 
-use crate::loras::is_lora_folder;
+use crate::{
+    extra_paths::{Kind, list_places},
+    fault::Fault,
+    loras::is_lora_folder,
+};
 
 /// Folders with more things in them than this are no model folders.
 const MAX_ENTRIES: usize = 10_000;
@@ -119,7 +124,8 @@ const STARTER_MARKS: [&str; 2] = ["image/model_index.json", "video/model_index.j
 pub struct Folders {
     /// The user's own `models.toml`; it need not exist.
     pub user_file: Option<PathBuf>,
-    /// Model folders, the first one first. They need not exist.
+    /// Model folders, the first one first, and files of ComfyUI's that list some
+    /// (`extra_model_paths.yaml`). They need not exist.
     pub models: Vec<PathBuf>,
     /// The download cache that the `huggingface_hub` library fills: `$HF_HOME/hub`. It need not
     /// exist.
@@ -177,8 +183,14 @@ pub(crate) struct Shelf {
     pub parts: Vec<PathBuf>,
     /// Files that cannot be used where they lie, and why.
     pub strays: Vec<(PathBuf, String)>,
+    /// The folders that were looked through.
+    pub folders: Vec<PathBuf>,
+    /// What is wrong with files that list folders.
+    pub faults: Vec<Fault>,
     /// Weight files that were looked at.
     seen: usize,
+    /// Folders that were looked into: links may lead round in a circle, or to the same one twice.
+    known: BTreeSet<PathBuf>,
 }
 
 /// How the files of a folder belong together.
@@ -210,12 +222,28 @@ impl Order {
 /// Looks through the model folders and the download cache.
 pub(crate) fn list_shelf(folders: &Folders) -> Shelf {
     let mut shelf = Shelf::default();
-    for folder in &folders.models {
-        let root = tree_of(folder);
-        let name = root.file_name().unwrap_or_default().to_string_lossy();
-        let order = Order::of(&name.to_lowercase()).unwrap_or(Order::Root);
+    let (places, faults) = list_places(&folders.models);
+    shelf.faults = faults;
+    for place in places {
+        let (root, order) = match place.kind {
+            Kind::Tree => {
+                let root = tree_of(&place.path);
+                let name = root.file_name().unwrap_or_default().to_string_lossy();
+                let order = Order::of(&name.to_lowercase()).unwrap_or(Order::Root);
+                (root, order)
+            }
+            Kind::Models => (place.path, Order::Models),
+            Kind::Parts => (place.path, Order::Parts),
+            Kind::Adapters => continue,
+        };
         shelf.look_into(&root, &root, order, DEEPEST);
-        shelf.candidates.extend(list_hub(&root));
+        if place.kind == Kind::Tree {
+            shelf.candidates.extend(list_hub(&root));
+            shelf.folders.push(root);
+        } else {
+            // Names of files begin with the kind, as in trees.
+            shelf.folders.extend(root.parent().map(Path::to_owned));
+        }
     }
     let cached = folders.hub.iter().flat_map(|hub| list_hub(hub));
     shelf.candidates.extend(cached);
@@ -242,6 +270,13 @@ pub(crate) fn tree_of(folder: &Path) -> PathBuf {
 
 impl Shelf {
     fn look_into(&mut self, root: &Path, folder: &Path, order: Order, depth: usize) {
+        let real = folder.canonicalize();
+        if !self
+            .known
+            .insert(real.unwrap_or_else(|_| folder.to_owned()))
+        {
+            return;
+        }
         // At the top: someone named the model instead of the folder that it lies in.
         if folder.join("model_index.json").is_file() {
             self.add(folder);

@@ -11,6 +11,7 @@
 mod catalogue;
 mod components;
 mod entry;
+mod extra_paths;
 mod fault;
 pub mod folders;
 pub mod loras;

@@ -12,7 +12,10 @@ use kinora_weights::{
     lora::{LoraFile, LoraReport},
 };
 
-use crate::folders::tree_of;
+use crate::{
+    extra_paths::{Kind, list_places},
+    folders::tree_of,
+};
 
 /// The folder inside a model folder that holds them.
 pub const LORA_FOLDER: &str = "loras";
@@ -28,8 +31,16 @@ pub(crate) fn is_lora_folder(name: &str) -> bool {
 /// The folders of adapters in model folders, the first folder's first.
 fn list_folders(model_folders: &[PathBuf]) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for folder in model_folders {
-        let root = tree_of(folder);
+    // What is wrong with files of paths, the catalogue tells.
+    for place in list_places(model_folders).0 {
+        let root = match place.kind {
+            Kind::Tree => tree_of(&place.path),
+            Kind::Adapters => {
+                found.push(place.path);
+                continue;
+            }
+            Kind::Models | Kind::Parts => continue,
+        };
         let Ok(entries) = fs::read_dir(&root) else {
             continue;
         };

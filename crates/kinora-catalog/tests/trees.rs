@@ -375,3 +375,201 @@ fn a_flat_folder_lists_each_checkpoint_and_says_where_a_lora_belongs() {
         ]
     );
 }
+
+/// A collection that lies apart, listed in ComfyUI's own file of paths.
+fn collection(tree: &Tree, yaml: &str) {
+    tree.add("lib/ckpt/dreamshaper_8.safetensors", "sd15")
+        .add("lib/unets/flux1-dev.safetensors", "flux_dev")
+        .add("lib/parts/ae.safetensors", "flux_vae")
+        .add("lib/te/clip_l.safetensors", "clip_l")
+        .add("more te/t5xxl_fp16.safetensors", "t5_xxl");
+    write(&tree.root().join("lib/styles/ink.safetensors"), lora());
+    write(&tree.root().join("lib/nets/canny.pth"), b"\x80\x02}q\x00.");
+    write(
+        &tree.root().join(yaml),
+        "\
+# As ComfyUI's example is, with what people change in it.
+library:
+    base_path: ../lib/
+    is_default: true
+    checkpoints: ckpt
+    diffusion_models: |
+        unets/
+    vae: parts
+    text_encoders: |
+        te/
+        ../more te  # of another disk
+    loras: styles
+    controlnet: nets
+a1111:
+    base_path: path/to/stable-diffusion-webui/
+    checkpoints: models/Stable-diffusion
+    vae: models/VAE
+here:
+    loras: missing
+    clip: [a, b]
+",
+    );
+}
+
+#[test]
+fn a_file_of_paths_is_a_folder_as_well_and_one_in_comfyuis_folder_is_found() {
+    let tree = Tree::new();
+    collection(&tree, "ComfyUI/extra_model_paths.yaml");
+    tree.add("ComfyUI/models/checkpoints/xl.safetensors", "sdxl");
+    let own = ("dreamshaper_8", "flux-dev", "xl");
+    let faults = [
+        "ComfyUI/extra_model_paths.yaml: line 15: there is no folder \
+         ComfyUI/path/to/stable-diffusion-webui/ (base of a1111)",
+        "ComfyUI/extra_model_paths.yaml: line 19: there is no folder ComfyUI/missing (loras of here)",
+        "ComfyUI/extra_model_paths.yaml: line 20: clip of here is no text of paths",
+    ];
+    for roots in [
+        &["ComfyUI"][..],
+        &["ComfyUI/models"],
+        &["ComfyUI", "ComfyUI/extra_model_paths.yaml"],
+        &["ComfyUI/extra_model_paths.yaml"],
+    ] {
+        let catalogue = tree.load(roots);
+        let names: Vec<String> = installed(&catalogue)
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect();
+        for name in [own.0, own.1] {
+            assert!(names.iter().any(|id| id == name), "{roots:?}: {names:?}");
+        }
+        let has_own_tree = roots[0] != "ComfyUI/extra_model_paths.yaml";
+        assert_eq!(names.iter().any(|id| id == own.2), has_own_tree);
+        assert_eq!(names.len(), 2 + usize::from(has_own_tree), "{names:?}");
+        let mut told = tree.faults(&catalogue);
+        told.sort();
+        assert_eq!(told, faults, "{roots:?}");
+        // Parts from three folders.
+        let plan = plan(&catalogue, own.1);
+        assert_eq!(plan.weights.len(), 4, "{:?}", files(&plan));
+        let paths: Vec<PathBuf> = roots.iter().map(|root| tree.root().join(root)).collect();
+        let loras: Vec<_> = list_loras(&paths)
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect();
+        assert_eq!(loras, ["ink"]);
+        assert!(find_lora(&paths, "ink").is_ok());
+        let choices = catalogue.components(&ModelId::new(own.1)).unwrap();
+        let vae = choices
+            .iter()
+            .find(|choice| choice.component == "vae")
+            .unwrap();
+        assert_eq!(vae.choices[0].0, "parts/ae.safetensors");
+    }
+}
+
+#[test]
+fn a_file_of_paths_that_is_none_is_told_and_the_others_are_read() {
+    let tree = Tree::new();
+    tree.add("models/checkpoints/xl.safetensors", "sdxl");
+    for (text, words) in [
+        ("a:\n  vae: \"x\n", "it is not YAML"),
+        ("- vae\n", "it is no table of sections"),
+        ("a: 3\n", "is no table of folders"),
+    ] {
+        write(&tree.root().join("p.yaml"), text);
+        let catalogue = tree.load(&["p.yaml", "models"]);
+        assert_eq!(installed(&catalogue).len(), 1);
+        let faults = tree.faults(&catalogue);
+        assert!(
+            faults[0].starts_with("p.yaml: line ") && faults[0].contains(words),
+            "{faults:?}"
+        );
+    }
+    write(&tree.root().join("p.yaml"), vec![0xff; 4]);
+    assert_eq!(
+        tree.faults(&tree.load(&["p.yaml"])),
+        ["p.yaml: it is not UTF-8 text"]
+    );
+    let faults = tree.faults(&tree.load(&["gone.yaml"]));
+    assert!(
+        faults[0].starts_with("gone.yaml: failed to read"),
+        "{faults:?}"
+    );
+    // Folders that lead round in a circle end somewhere.
+    let root = tree.root();
+    std::os::unix::fs::symlink(root, root.join("models/checkpoints/round")).unwrap();
+    write(
+        &root.join("p.yaml"),
+        "a:\n  checkpoints: |\n    models/checkpoints/\n    .\n",
+    );
+    let catalogue = tree.load(&["p.yaml"]);
+    assert_eq!(installed(&catalogue).len(), 1);
+}
+
+/// A quantised file is a model like any other, and its card says how it is stored.
+#[test]
+fn a_card_says_how_its_model_is_stored() {
+    let tree = comfy();
+    let manifests: Manifests = read("manifests.json.gz");
+    let path = tree
+        .root()
+        .join("models/diffusion_models/flux1-dev-nvfp4.safetensors");
+    let mut header = serde_json::Map::new();
+    let mut layers = serde_json::Map::new();
+    let mut end = 0u64;
+    let mut put = |name: &str, dtype: &str, shape: &[usize], size: u64| {
+        let bytes = size * shape.iter().map(|side| *side as u64).product::<u64>();
+        let entry = serde_json::json!({
+            "dtype": dtype, "shape": shape, "data_offsets": [end, end + bytes],
+        });
+        header.insert(name.to_owned(), entry);
+        end += bytes;
+    };
+    for (name, shape) in unfold(&manifests.files["flux_dev"].stored) {
+        let layer = name
+            .strip_suffix(".weight")
+            .filter(|_| name.contains("_blocks."));
+        match (layer, shape.as_slice()) {
+            (Some(layer), [rows, columns]) => {
+                put(&name, "U8", &[*rows, columns / 2], 1);
+                let tiles = [
+                    rows.next_multiple_of(128),
+                    (columns / 16).next_multiple_of(4),
+                ];
+                put(&format!("{layer}.weight_scale"), "F8_E4M3", &tiles, 1);
+                put(&format!("{layer}.weight_scale_2"), "F32", &[], 4);
+                layers.insert(layer.to_owned(), serde_json::json!({ "format": "nvfp4" }));
+            }
+            _ => put(&name, "BF16", &shape, 2),
+        }
+    }
+    let notes = serde_json::json!({ "layers": layers }).to_string();
+    header.insert(
+        "__metadata__".into(),
+        serde_json::json!({ "_quantization_metadata": notes }),
+    );
+    let header = serde_json::Value::Object(header).to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    write(&path, &bytes);
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(bytes.len() as u64 + end).unwrap();
+
+    let catalogue = tree.load(&["."]);
+    let tags = |id: &str| catalogue.model(&ModelId::new(id)).unwrap().tags.clone();
+    let model = catalogue.model(&ModelId::new("flux1-dev-nvfp4")).unwrap();
+    assert_eq!(
+        (model.variant.as_str(), model.family),
+        ("dev", Family::Flux)
+    );
+    assert_eq!(model.fault, None);
+    assert!(
+        tags("flux1-dev-nvfp4").contains(&"nvfp4".to_owned()),
+        "{:?}",
+        tags("flux1-dev-nvfp4")
+    );
+    assert!(
+        tags("dreamshaper_8").is_empty(),
+        "{:?}",
+        tags("dreamshaper_8")
+    );
+    // More than a quarter of bf16's 24 GB.
+    let denoiser = plan(&catalogue, "flux1-dev-nvfp4").weights[0].bytes;
+    assert!((6 << 30..8 << 30).contains(&denoiser), "{denoiser}");
+}

@@ -41,7 +41,8 @@ pub struct Global {
         help_heading = "Everywhere"
     )]
     pub models_dir: Option<PathBuf>,
-    /// A further folder to look for models in, such as ComfyUI's or A1111's; several are possible
+    /// A further folder to look for models in, such as ComfyUI's or A1111's, or a file
+    /// that lists folders, ComfyUI's extra_model_paths.yaml; several are possible
     /// [env: KINORA_MORE_MODELS_DIRS]
     #[arg(
         long = "more-models-dir",

@@ -161,6 +161,54 @@ fn a_tokenizer_that_gemmas_file_carries_is_the_references() {
     }
 }
 
+/// Recorded by tools/goldens/record_gguf_tokenizer.py: vocabularies as llama.cpp's converters write
+/// them, and the ids of `transformers.T5Tokenizer` and `GemmaTokenizer` 5.23.0 over the same pieces.
+#[test]
+fn tokenizers_in_the_headers_of_gguf_files_are_the_references() {
+    #[derive(Deserialize)]
+    struct Recorded {
+        prompts: Vec<String>,
+        ids: Vec<Vec<u32>>,
+    }
+    let recorded = |name: &str| -> Recorded {
+        serde_json::from_slice(&fs::read(fixture(name)).unwrap()).unwrap()
+    };
+    let path = fixture("umt5_vocabulary.gguf");
+    let model = kinora_weights::stored_tokenizer(&path).unwrap().unwrap();
+    let tokenizer = Tokenizer::from_spiece(&path, &model).unwrap();
+    let expected = recorded("umt5_gguf_ids.json");
+    assert!(expected.prompts.len() > 30);
+    check_ids(&tokenizer, &expected.prompts, &expected.ids, 512, 0);
+
+    let path = fixture("gemma_vocabulary.gguf");
+    let model = kinora_weights::stored_tokenizer(&path).unwrap().unwrap();
+    let tokenizer = Tokenizer::gemma_from_spiece(&path, &model).unwrap();
+    let expected = recorded("gemma_ids.json");
+    for (prompt, expected) in expected.prompts.iter().zip(&expected.ids) {
+        assert_eq!(
+            tokenizer.encode_unpadded(prompt).unwrap(),
+            *expected,
+            "{prompt:?}"
+        );
+    }
+
+    // Whatever is wrong with a header, it is an answer.
+    let bytes = fs::read(&path).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for at in (0..bytes.len()).step_by(61) {
+        let copy = folder.path().join(format!("{at}.gguf"));
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x55;
+        fs::write(&copy, damaged).unwrap();
+        if let Ok(Some(model)) = kinora_weights::stored_tokenizer(&copy)
+            && let Ok(tokenizer) = Tokenizer::gemma_from_spiece(&copy, &model)
+        {
+            let _ = tokenizer.encode_unpadded("a red car");
+        }
+        fs::remove_file(copy).unwrap();
+    }
+}
+
 #[test]
 fn prompts_that_are_too_long_end_with_the_end_token() {
     let tokenizer = Tokenizer::open_t5(&tokenizer("tokenizer_2")).unwrap();

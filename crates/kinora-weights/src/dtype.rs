@@ -13,6 +13,8 @@ pub enum Dtype {
     F8E4M3,
     F8E5M2,
     F8E8M0,
+    /// Two numbers in a byte, the first in the upper half.
+    F4E2M1,
     U16,
     I16,
     F16,
@@ -100,6 +102,7 @@ impl Dtype {
             Dtype::F8E4M3 => "F8_E4M3",
             Dtype::F8E5M2 => "F8_E5M2",
             Dtype::F8E8M0 => "F8_E8M0",
+            Dtype::F4E2M1 => "F4_E2M1",
             Dtype::U16 => "U16",
             Dtype::I16 => "I16",
             Dtype::F16 => "F16",
@@ -153,6 +156,7 @@ impl Dtype {
             Dtype::Iq4Nl | Dtype::Mxfp4 => 32,
             Dtype::Q2K | Dtype::Q3K | Dtype::Q4K | Dtype::Q5K | Dtype::Q6K | Dtype::Q8K => 256,
             Dtype::Iq4Xs => 256,
+            Dtype::F4E2M1 => 2,
             _ => 1,
         }
     }
@@ -161,7 +165,7 @@ impl Dtype {
     pub fn block_bytes(self) -> usize {
         match self {
             Dtype::Bool | Dtype::U8 | Dtype::I8 => 1,
-            Dtype::F8E4M3 | Dtype::F8E5M2 | Dtype::F8E8M0 => 1,
+            Dtype::F8E4M3 | Dtype::F8E5M2 | Dtype::F8E8M0 | Dtype::F4E2M1 => 1,
             Dtype::U16 | Dtype::I16 | Dtype::F16 | Dtype::Bf16 => 2,
             Dtype::U32 | Dtype::I32 | Dtype::F32 => 4,
             Dtype::U64 | Dtype::I64 | Dtype::F64 => 8,

@@ -9,9 +9,10 @@ use std::{
 use kinora_core::{Family, WeightFile};
 
 use crate::{
-    ClipConfig, Error, FilePart, FluxConfig, NameLayout, Network, ReduxConfig, Result,
+    ClipConfig, Error, FilePart, FluxConfig, GgufHeader, NameLayout, Network, ReduxConfig, Result,
     SchedulerConfig, SdParts, SiglipConfig, T5Config, VaeConfig, WeightSet,
     detect::{choose_clip, choose_t5, choose_vae},
+    gguf::{has_spiece, read_spiece},
     maps, sd,
     search::short_name,
 };
@@ -367,7 +368,8 @@ pub(crate) fn open_origin(
     })
 }
 
-/// The tensor in which ComfyUI's text encoders carry their tokenizer, the bytes of `spiece.model`.
+/// The tensor in which ComfyUI's text encoders in safetensors carry their tokenizer, the bytes of
+/// `spiece.model`.
 const STORED_TOKENIZER: &str = "spiece_model";
 
 /// The published ones have 4.5 MB.
@@ -376,7 +378,10 @@ const MAX_TOKENIZER_BYTES: usize = 64 << 20;
 /// Whether a text encoder's file carries its tokenizer.
 pub(crate) fn stores_tokenizer(text_encoder: &Origin) -> Result<bool> {
     Ok(match text_encoder {
-        Origin::File { file, .. } => WeightSet::open_file(file)?.has(STORED_TOKENIZER),
+        Origin::File { file, .. } => {
+            let set = WeightSet::open_file(file)?;
+            set.has(STORED_TOKENIZER) || has_spiece(set.metadata())
+        }
         Origin::Folder(_) | Origin::Absent => false,
     })
 }
@@ -386,12 +391,26 @@ pub(crate) fn read_stored_tokenizer(text_encoder: &Origin) -> Result<Option<(Pat
     let Origin::File { file, .. } = text_encoder else {
         return Ok(None);
     };
+    let bytes = stored_tokenizer(file)?;
+    Ok(bytes.map(|bytes| (file.clone(), bytes)))
+}
+
+/// The tokenizer that a text encoder's file carries, as the bytes of a SentencePiece model: ComfyUI's
+/// in safetensors have a tensor of them, those in GGUF the vocabulary in their header.
+///
+/// # Errors
+/// The file cannot be read, or what it carries is damaged.
+pub fn stored_tokenizer(file: &Path) -> Result<Option<Vec<u8>>> {
     let set = WeightSet::open_file(file)?;
     match set.shape(STORED_TOKENIZER) {
         Some(shape) if shape.iter().product::<usize>() <= MAX_TOKENIZER_BYTES => {
-            Ok(Some((file.clone(), set.read(STORED_TOKENIZER)?)))
+            Ok(Some(set.read(STORED_TOKENIZER)?))
         }
         Some(_) => Err(Error::damaged(file, "the tokenizer in it is too large")),
+        None if has_spiece(set.metadata()) => {
+            let (reader, header) = GgufHeader::open(file)?;
+            read_spiece(&reader, &header)
+        }
         None => Ok(None),
     }
 }
@@ -430,6 +449,30 @@ pub(crate) fn list_weight_files(
     set: &WeightSet,
 ) -> Result<Vec<WeightFile>> {
     list_files_as(root, component.as_str(), set)
+}
+
+/// The weight files of all components of a model, and the bytes of each component's tensors. `open`
+/// gives none for a component that the model does not have. A file with several in it is listed once.
+pub(crate) fn gather_weights<C: Copy, const N: usize>(
+    root: &Path,
+    components: [C; N],
+    name: impl Fn(C) -> &'static str,
+    open: impl Fn(C) -> Result<Option<WeightSet>>,
+) -> Result<(Vec<WeightFile>, [u64; N])> {
+    let mut weights: Vec<WeightFile> = Vec::new();
+    let mut bytes = [0; N];
+    for (component, bytes) in components.into_iter().zip(&mut bytes) {
+        let Some(set) = open(component)? else {
+            continue;
+        };
+        *bytes = set.total_bytes();
+        for file in list_files_as(root, name(component), &set)? {
+            if weights.iter().all(|other| other.file != file.file) {
+                weights.push(file);
+            }
+        }
+    }
+    Ok((weights, bytes))
 }
 
 /// The same for a component of any family, by its name.

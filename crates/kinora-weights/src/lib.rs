@@ -24,6 +24,7 @@ mod dtype;
 mod error;
 mod gguf;
 mod glance;
+mod groups;
 mod hash;
 mod header;
 pub mod identify;
@@ -59,13 +60,16 @@ pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use gguf::{GgufHeader, GgufValue};
 pub use glance::{Glance, glance};
+pub use groups::Groups;
 pub use hash::{HashCache, hash_file};
 pub use header::{Header, TensorInfo};
 pub use identify::{
     Base, FilePart, Identity, NameLayout, Network, Prediction, Release, identify, identify_set,
 };
 pub use json::{read_file_bounded, without_infinities};
-pub use layout::{Component, FluxKind, FluxParts, ModelLayout, Parts, ReduxParts, Tokenizer};
+pub use layout::{
+    Component, FluxKind, FluxParts, ModelLayout, Parts, ReduxParts, Tokenizer, stored_tokenizer,
+};
 pub use recognised::{Recognised, RunSize, recognise, recognise_with};
 pub use scaling::QuantFormat;
 pub use sd::{ProjectedClip, SdParts};

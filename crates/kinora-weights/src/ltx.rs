@@ -16,7 +16,7 @@ use crate::{
     detect::has_weights_name,
     glance::find_networks,
     json::read_config,
-    layout::{Origin, base_folder, list_files_as, path_of},
+    layout::{Origin, base_folder, gather_weights, path_of},
     search::{PartSources, Search, Wanted, list_elsewhere},
     shards::list_files,
 };
@@ -267,16 +267,10 @@ pub(crate) fn detect_with(root: &Path, sources: &PartSources) -> Result<LtxLayou
         component_bytes: [0; 3],
         origins,
     };
-    for component in LtxComponent::ALL {
-        let set = layout.open(component)?;
-        layout.component_bytes[component as usize] = set.total_bytes();
-        for file in list_files_as(root, component.as_str(), &set)? {
-            // A file with several components in it is listed once.
-            if layout.weights.iter().all(|other| other.file != file.file) {
-                layout.weights.push(file);
-            }
-        }
-    }
+    (layout.weights, layout.component_bytes) =
+        gather_weights(root, LtxComponent::ALL, LtxComponent::as_str, |component| {
+            layout.open(component).map(Some)
+        })?;
     let is_built_in = !index.is_file() && Tokenizer::T5.fits_built_in(layout.parts.text.vocab);
     if !is_built_in && !layout.has_tokenizer_files() {
         let folder = layout.tokenizer_folder();

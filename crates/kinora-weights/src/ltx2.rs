@@ -17,7 +17,7 @@ use crate::{
     glance::find_networks,
     json::read_config,
     layout::{
-        Origin, base_folder, list_files_as, path_of, read_stored_tokenizer, stores_tokenizer,
+        Origin, base_folder, gather_weights, path_of, read_stored_tokenizer, stores_tokenizer,
     },
     ltx::{
         LtxEstimate, decode_bytes, find_file, holds_transformer, open, scheduler_path, tokens_of,
@@ -255,16 +255,12 @@ pub(crate) fn detect_with(root: &Path, sources: &PartSources) -> Result<Ltx2Layo
         component_bytes: [0; 6],
         origins,
     };
-    for component in Ltx2Component::ALL {
-        let set = layout.open(component)?;
-        layout.component_bytes[component as usize] = set.total_bytes();
-        for file in list_files_as(root, component.as_str(), &set)? {
-            // A file with several components in it is listed once.
-            if layout.weights.iter().all(|other| other.file != file.file) {
-                layout.weights.push(file);
-            }
-        }
-    }
+    (layout.weights, layout.component_bytes) = gather_weights(
+        root,
+        Ltx2Component::ALL,
+        Ltx2Component::as_str,
+        |component| layout.open(component).map(Some),
+    )?;
     let text = &layout.origins[Ltx2Component::TextEncoder as usize];
     if !layout.has_tokenizer_files() && !stores_tokenizer(text)? {
         return Err(Error::missing(

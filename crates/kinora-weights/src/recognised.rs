@@ -9,7 +9,7 @@ use std::{
 use kinora_core::{Family, WeightFile};
 
 use crate::{
-    Error, ModelLayout, Network, Parts, Result,
+    Error, ModelLayout, Network, Parts, Result, WeightSet,
     detect::detect_with,
     glance::glance,
     layout::path_of,
@@ -126,6 +126,15 @@ impl Recognised {
             Self::Ltx(layout) => &layout.weights,
             Self::Ltx2(layout) => &layout.weights,
         }
+    }
+
+    /// The quantised format that most numbers of its denoiser's file are stored in: `nvfp4`, `Q4_K`. None
+    /// where plain numbers are more, and where the file is gone.
+    pub fn quantised_as(&self) -> Option<String> {
+        // The denoiser is the first component of every family.
+        let file = self.weights().first()?;
+        let set = WeightSet::open_file(&self.weight_path(file)).ok()?;
+        set.quantised_as()
     }
 
     /// Where a weight file of this model lies.

@@ -5,21 +5,26 @@
 //! `*.scale_input`; a `*.comfy_quant` tensor of JSON per layer; and one JSON text
 //! `_quantization_metadata` in the header, the latter two with `*.weight_scale`,
 //! `*.weight_scale_2`, `*.input_scale` and `*.pre_quant_scale`.
+//!
+//! What a note says is held to the tensors: a format whose scales have not the sizes that it asks for
+//! is one that is not known, and is refused with words when the file is looked at.
 
 use std::{collections::BTreeMap, fs::File, os::unix::fs::FileExt};
 
 use serde::Deserialize;
 
-use crate::{Dtype, Error, Header, Result, TensorInfo};
+use crate::{Dtype, Error, Header, Result, TensorInfo, groups::tiled_bytes};
 
 /// How a quantised weight is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QuantFormat {
     /// E4M3 or E5M2 as the tensor's own format says, times a scale of the tensor or of each row.
     Fp8,
-    /// E4M3 in groups of 32 with E8M0 scales in the tiled order of tensor cores.
+    /// E4M3 in groups of 32 along a row, with E8M0 scales in the tiled order of tensor cores. Rows
+    /// and columns may be padded to multiples of 32.
     Mxfp8,
-    /// Two E2M1 in a byte, groups of 16 with E4M3 scales in the tiled order, times one f32.
+    /// Two E2M1 in a byte, groups of 16 with E4M3 scales in the tiled order, times one f32. Rows and
+    /// columns may be padded to multiples of 16.
     Nvfp4,
     /// Whole numbers of 8 bits times a scale of the tensor or of each row.
     Int8,
@@ -35,6 +40,15 @@ impl QuantFormat {
             "nvfp4" => Self::Nvfp4,
             "int8_tensorwise" => Self::Int8,
             other => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// Numbers that share a scale, in formats whose scales are those of groups.
+    pub fn group_len(&self) -> Option<usize> {
+        match self {
+            Self::Mxfp8 => Some(32),
+            Self::Nvfp4 => Some(16),
+            Self::Fp8 | Self::Int8 | Self::Other(_) => None,
         }
     }
 
@@ -61,6 +75,44 @@ pub(crate) struct StoredScaling {
     pub input_scale: Option<TensorInfo>,
     pub pre_scale: Option<TensorInfo>,
     pub is_full_precision: bool,
+}
+
+impl StoredScaling {
+    /// What speaks against the note about a tensor; nothing for formats without groups.
+    fn doubt(&self, weight: &TensorInfo) -> Option<&'static str> {
+        let len = self.format.group_len()?;
+        let dtype = self.dtype.unwrap_or(weight.dtype);
+        let wanted = match self.format {
+            QuantFormat::Nvfp4 => (Dtype::F4E2M1, Dtype::F8E4M3),
+            _ => (Dtype::F8E4M3, Dtype::F8E8M0),
+        };
+        let [rows, stored_columns] = weight.shape[..] else {
+            return Some("of a tensor that is no matrix");
+        };
+        let columns = stored_columns * dtype.block_len();
+        if dtype != wanted.0 || !columns.is_multiple_of(len) {
+            return Some("in an unusual container");
+        }
+        let scale = match &self.scale {
+            Some(scale) if [wanted.1, Dtype::U8].contains(&scale.dtype) => scale,
+            _ => return Some("without the scales of its groups"),
+        };
+        let has_factor = self.scale_2.as_ref().is_some_and(is_one_float);
+        if self.format == QuantFormat::Nvfp4 && !has_factor {
+            return Some("without the scale of its scales");
+        }
+        let columns_of = |scale: &TensorInfo| scale.shape.iter().product::<usize>();
+        if (self.pre_scale.as_ref()).is_some_and(|pre| columns_of(pre) != columns) {
+            return Some("with factors for other inputs");
+        }
+        (tiled_bytes(rows, columns / len) != Some(scale.bytes))
+            .then_some("with scales in another order than ComfyUI's")
+    }
+}
+
+/// Whether a tensor is one number.
+fn is_one_float(info: &TensorInfo) -> bool {
+    info.shape.iter().product::<usize>() == 1 && !info.dtype.is_block()
 }
 
 /// The JSON of one layer. Fields that are not listed change nothing here.
@@ -119,24 +171,28 @@ pub(crate) fn read_scalings(file: &File, header: &Header) -> Result<Scalings> {
             continue;
         }
         let format = match note {
-            Some(note) if note.convrot => QuantFormat::Other(format!("{} (rotated)", note.format)),
+            Some(note) if note.convrot => {
+                QuantFormat::Other(format!("{} of rotated inputs (convrot)", note.format))
+            }
             Some(note) => QuantFormat::parse(&note.format),
             None => guess_format(info.dtype, find(".weight_scale_2").is_some()),
         };
-        by_tensor.insert(
-            name.clone(),
-            StoredScaling {
-                format,
-                dtype: note.and_then(|note| contained_dtype(&note.format, info.dtype)),
-                scale,
-                scale_2: find(".weight_scale_2"),
-                input_scale: find(".input_scale").or_else(|| find(".scale_input")),
-                pre_scale: find(".pre_quant_scale"),
-                // The old marker says it by having two elements.
-                is_full_precision: note.is_some_and(|note| note.full_precision_matrix_mult)
-                    || marker.is_some_and(|(_, info)| info.shape.iter().product::<usize>() == 2),
-            },
-        );
+        let mut scaling = StoredScaling {
+            format,
+            dtype: note.and_then(|note| contained_dtype(&note.format, info.dtype)),
+            scale,
+            scale_2: find(".weight_scale_2"),
+            input_scale: find(".input_scale").or_else(|| find(".scale_input")),
+            pre_scale: find(".pre_quant_scale"),
+            // The old marker says it by having two elements.
+            is_full_precision: note.is_some_and(|note| note.full_precision_matrix_mult)
+                || marker.is_some_and(|(_, info)| info.shape.iter().product::<usize>() == 2),
+        };
+        if let Some(doubt) = scaling.doubt(info) {
+            scaling.format = QuantFormat::Other(format!("{} {doubt}", scaling.format.as_str()));
+            scaling.dtype = None;
+        }
+        by_tensor.insert(name.clone(), scaling);
     }
     own.extend(
         header
@@ -159,6 +215,7 @@ fn contained_dtype(format: &str, stored: Dtype) -> Option<Dtype> {
         _ if !matches!(stored, Dtype::U8 | Dtype::I8) => None,
         "float8_e5m2" => Some(Dtype::F8E5M2),
         "float8_e4m3fn" | "float8_e4m3fn_rowwise" | "mxfp8" => Some(Dtype::F8E4M3),
+        "nvfp4" => Some(Dtype::F4E2M1),
         _ => None,
     }
 }
@@ -167,7 +224,8 @@ fn guess_format(dtype: Dtype, has_second: bool) -> QuantFormat {
     match dtype {
         Dtype::F8E4M3 | Dtype::F8E5M2 => QuantFormat::Fp8,
         Dtype::I8 => QuantFormat::Int8,
-        Dtype::U8 if has_second => QuantFormat::Nvfp4,
+        // Other programs' files have other orders of scales and of the numbers in a byte.
+        Dtype::U8 if has_second => QuantFormat::Other("nvfp4 without a note of its order".into()),
         // Scales beside a weight that is not quantised: an old converter's ones.
         other => QuantFormat::Other(format!("scaled {other}")),
     }

@@ -208,9 +208,9 @@ impl WeightSet {
         Some(&self.tensors.get(name)?.shape)
     }
 
-    /// Sum of all tensors, in bytes.
+    /// Sum of all tensors as they are kept, in bytes.
     pub fn total_bytes(&self) -> u64 {
-        self.tensors.values().map(|view| view.bytes as u64).sum()
+        self.tensors.values().map(TensorView::kept_bytes).sum()
     }
 
     /// Sum of the elements of all tensors.
@@ -315,13 +315,21 @@ impl WeightSet {
         self
     }
 
-    /// How many tensors are stored in which format, for a word to the user.
-    pub fn count_dtypes(&self) -> BTreeMap<Dtype, usize> {
-        let mut counts = BTreeMap::new();
+    /// The quantised format that most of the numbers are stored in, for a word to the user: `nvfp4`,
+    /// `fp8`, `Q4_K`. None where plain numbers are more.
+    pub fn quantised_as(&self) -> Option<String> {
+        let mut numbers: BTreeMap<Option<&str>, u64> = BTreeMap::new();
         for view in self.tensors.values() {
-            *counts.entry(view.dtype).or_default() += 1;
+            let format = match (&view.scaling, view.dtype) {
+                (Some(scaling), _) => Some(scaling.format.as_str()),
+                (None, Dtype::F8E4M3 | Dtype::F8E5M2) => Some("fp8"),
+                (None, Dtype::I8) => Some("int8"),
+                (None, dtype) => dtype.is_block().then(|| dtype.as_str()),
+            };
+            *numbers.entry(format).or_default() += view.elements() as u64;
         }
-        counts
+        let (format, _) = numbers.into_iter().max_by_key(|(_, numbers)| *numbers)?;
+        format.map(str::to_owned)
     }
 }
 

@@ -85,6 +85,25 @@ pub struct Scaling {
     pub pre_scale: Option<TensorView>,
     /// Whether the weight must be widened before the product even where 8-bit products exist.
     pub is_full_precision: bool,
+    /// Where scales lie in tiles, and the tensor is a part of the stored one: its rows there, first
+    /// and number, one run after another. Empty for all of them.
+    pub(crate) rows: Vec<(usize, usize)>,
+}
+
+impl Scaling {
+    /// The same for a part of the rows where scales lie in tiles: `runs` are first rows and numbers,
+    /// counted from this tensor's own first row. None for other formats.
+    fn select_runs(&self, runs: &[(usize, usize)]) -> Option<Arc<Self>> {
+        self.format.group_len()?;
+        let first = match self.rows[..] {
+            [] => 0,
+            [(first, _)] => first,
+            _ => return None,
+        };
+        let mut part = self.clone();
+        part.rows = runs.iter().map(|(row, len)| (first + row, *len)).collect();
+        Some(Arc::new(part))
+    }
 }
 
 impl TensorView {
@@ -111,13 +130,28 @@ impl TensorView {
             input_scale: view(&stored.input_scale),
             pre_scale: view(&stored.pre_scale),
             is_full_precision: stored.is_full_precision,
+            rows: Vec::new(),
         }));
+        if whole.dtype.is_block() {
+            // Stored as bytes, each of which is a block.
+            let columns = whole.shape.last_mut();
+            columns
+                .into_iter()
+                .for_each(|columns| *columns *= whole.dtype.block_len());
+        }
         whole
     }
 
     /// Numbers in the tensor.
     pub fn elements(&self) -> usize {
         self.dtype.elements_of(self.bytes)
+    }
+
+    /// Bytes that it occupies when it is kept as stored: with the scales of its groups.
+    pub fn kept_bytes(&self) -> u64 {
+        let len = (self.scaling.as_ref()).and_then(|scaling| scaling.format.group_len());
+        let scales = len.map_or(0, |len| self.elements() / len);
+        (self.bytes + scales) as u64
     }
 
     /// A part of the tensor; None when its shape or format does not allow it.
@@ -135,8 +169,10 @@ impl TensorView {
                 let half = rows.checked_div(2).filter(|half| half * 2 == rows)?;
                 let (first, second) = (self.rows(0, half)?, self.rows(half, half)?);
                 view.ranges = [second.ranges, first.ranges].concat();
-                if let Some(scaling) = &self.scaling {
-                    has_one_scale(scaling).then_some(())?;
+                if let Some(scaling) = &self.scaling
+                    && !has_one_scale(scaling)
+                {
+                    view.scaling = Some(scaling.select_runs(&[(half, half), (0, half)])?);
                 }
             }
             // A vector turned is the vector.
@@ -190,13 +226,17 @@ impl TensorView {
         if let Some(scaling) = &self.scaling
             && !has_one_scale(scaling)
         {
-            let mut part = Scaling::clone(scaling);
-            let scale = part.scale.as_ref()?;
-            // One scale, or one line of scales, for each row; anything else is tied to tiles.
-            let is_by_row = scale.shape.first() == Some(&rows)
-                && matches!(part.format, QuantFormat::Fp8 | QuantFormat::Int8);
-            part.scale = Some(is_by_row.then(|| scale.rows(start, len))??);
-            view.scaling = Some(Arc::new(part));
+            view.scaling = Some(match scaling.format {
+                QuantFormat::Fp8 | QuantFormat::Int8 => {
+                    let mut part = Scaling::clone(scaling);
+                    let scale = part.scale.as_ref()?;
+                    // One scale, or one line of scales, for each row.
+                    let is_by_row = scale.shape.first() == Some(&rows);
+                    part.scale = Some(is_by_row.then(|| scale.rows(start, len))??);
+                    Arc::new(part)
+                }
+                _ => scaling.select_runs(&[(start, len)])?,
+            });
         }
         Some(view)
     }

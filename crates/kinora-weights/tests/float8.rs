@@ -189,7 +189,10 @@ fn notes_of_layers_in_tensors_and_in_the_header() {
     let name = |layer: &str| format!("model.diffusion_model.{layer}.weight");
     assert_eq!(set.read_f32(&name("a")).unwrap(), [4.0, 8.0, 2.0, -1792.0]);
     for (layer, format) in [
-        ("b", QuantFormat::Nvfp4),
+        (
+            "b",
+            QuantFormat::Other("nvfp4 with scales in another order than ComfyUI's".into()),
+        ),
         ("c", QuantFormat::Other("int8_blockwise".into())),
     ] {
         let scaling = set.get(&name(layer)).unwrap().scaling.clone().unwrap();

@@ -94,6 +94,7 @@ fn metadata_and_shapes_are_read() {
             len,
             is_text,
             offset,
+            ..
         } = value(key)
         else {
             panic!("{key} is not long");

@@ -423,6 +423,9 @@ fn what_is_not_applied_is_told() {
         tensor("blocks.0.self_attn.k.lora_B.weight", &[1536, 4]),
         tensor("blocks.0.self_attn.v.lora_A.weight", &[4, 5120]),
         tensor("blocks.0.self_attn.o.oft_blocks", &[4, 4, 4]),
+        tensor("blocks.1.self_attn.o.oft_R.weight", &[4, 6]),
+        tensor("blocks.1.self_attn.q.a1.weight", &[5120, 4]),
+        tensor("blocks.1.self_attn.q.a2.weight", &[4, 5120]),
         tensor("blocks.99.self_attn.q.lora_A.weight", &[4, 5120]),
         tensor("something.else", &[4]),
         tensor(

@@ -1,7 +1,8 @@
 //! What an adapter adds to a tensor, in f32. Shapes are those of [`kinora_weights::lora`].
 //!
 //! Formulas: LoRA <https://arxiv.org/abs/2106.09685>, LoHa and LoKr as in LyCORIS
-//! <https://arxiv.org/abs/2309.14859>, DoRA <https://arxiv.org/abs/2402.09353>.
+//! <https://arxiv.org/abs/2309.14859>, DoRA <https://arxiv.org/abs/2402.09353>, GLoRA
+//! <https://arxiv.org/abs/2306.07967>, (IA)³ <https://arxiv.org/abs/2205.05638>.
 
 use candle_core::{Device, Tensor};
 use kinora_weights::{
@@ -10,6 +11,7 @@ use kinora_weights::{
     lora::{Factor, Patch, PatchKind},
 };
 
+use super::rotation::Rotation;
 use crate::{Error, Result, error::bail_shape, layers::Factors};
 
 /// A patch, the file that its views are of, and the user's weight.
@@ -40,7 +42,7 @@ pub(super) fn apply(patches: &[Weighted], base: Tensor) -> Result<Tensor> {
                 let new = one.read(view)?.reshape(base.dims())?;
                 (result + ((new - &base)? * one.weight)?)?
             }
-            _ => (result + (one.change(&base)? * one.weight)?)?,
+            _ => (result + one.weighted_change(&base)?)?,
         };
     }
     Ok(result)
@@ -83,6 +85,31 @@ impl Weighted<'_> {
         }
     }
 
+    /// The change at the user's weight, in the shape of `base`.
+    fn weighted_change(&self, base: &Tensor) -> Result<Tensor> {
+        let (blocks, most, rescale, is_staged) = match &self.patch.kind {
+            PatchKind::Oft {
+                blocks,
+                most,
+                rescale,
+            } => (blocks, most, rescale, false),
+            PatchKind::Boft {
+                blocks,
+                most,
+                rescale,
+            } => (blocks, most, rescale, true),
+            _ => return Ok((self.change(base)? * self.weight)?),
+        };
+        // Turning is not linear in the weight.
+        let rotation = Rotation {
+            blocks: self.read(blocks)?,
+            most: *most,
+            rescale: rescale.as_ref().map(|view| self.read(view)).transpose()?,
+            is_staged,
+        };
+        rotation.change(base, self.weight)
+    }
+
     /// The change at a weight of 1, in the shape of `base`.
     fn change(&self, base: &Tensor) -> Result<Tensor> {
         let patch = self.patch;
@@ -123,6 +150,35 @@ impl Weighted<'_> {
                 };
                 kronecker(&w1, &w2, base)?
             }
+            PatchKind::Glora {
+                a1,
+                a2,
+                b1,
+                b2,
+                core,
+            } => {
+                let b = (self.read(b2)?, flat(&self.read(b1)?)?);
+                let b = match core {
+                    Some(core) => {
+                        rebuild(&self.read(core)?, &b.1.t()?.contiguous()?, &flat(&b.0)?)?
+                    }
+                    None => b.1.matmul(&flat(&b.0)?)?,
+                };
+                let a = flat(&self.read(a1)?)?.matmul(&flat(&self.read(a2)?)?)?;
+                (turn_inputs(base, &a)? + b.reshape(base.dims())?)?
+            }
+            PatchKind::Ia3 {
+                factors,
+                of_columns,
+            } => {
+                let mut shape = vec![1; base.rank()];
+                shape[usize::from(*of_columns)] = factors.elements();
+                base.broadcast_mul(&self.read(factors)?.reshape(shape)?)?
+            }
+            // Done above.
+            PatchKind::Oft { .. } | PatchKind::Boft { .. } => {
+                bail_shape!("a rotation is no sum")
+            }
             PatchKind::Diff(view) | PatchKind::Set(view) => self.read(view)?,
         };
         let delta = (select(&delta, patch.part)?.reshape(base.dims())? * patch.scale)?;
@@ -149,6 +205,23 @@ fn flat(tensor: &Tensor) -> Result<Tensor> {
         0 | 1 => bail_shape!("a factor of the shape {:?}", tensor.dims()),
         _ => Ok(tensor.flatten_from(1)?),
     }
+}
+
+/// W[o, j, k] = Σ base[o, i, k] · a[i, j]: only the inputs are turned.
+fn turn_inputs(base: &Tensor, a: &Tensor) -> Result<Tensor> {
+    if base.rank() == 2 {
+        return Ok(base.matmul(a)?);
+    }
+    let (outputs, inputs) = (base.dim(0)?, base.dim(1)?);
+    let kernels = base.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
+    let positions = kernels.dim(1)?;
+    Ok(kernels
+        .reshape((outputs * positions, inputs))?
+        .matmul(a)?
+        .reshape((outputs, positions, inputs))?
+        .transpose(1, 2)?
+        .contiguous()?
+        .reshape(base.dims())?)
 }
 
 /// W[o, i, k] = Σ core[p, q, k] · left[p, o] · right[q, i]: (outputs, inputs, positions).

@@ -6,6 +6,7 @@
 //! `kinora-weights` only. The arithmetic of each kind is in [`delta`].
 
 mod delta;
+mod rotation;
 #[cfg(test)]
 pub(crate) mod testing;
 

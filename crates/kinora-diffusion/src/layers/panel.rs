@@ -403,6 +403,7 @@ mod tests {
                 shape: vec![outputs, inputs],
                 bytes: (0..len).map(|i| (i * 37 % 101) as u8 & 0x37).collect(),
                 scales: vec![],
+                groups: None,
             };
             let wide = Tensor::from_vec(stored.to_f32(), (outputs, inputs), &Device::Cpu).unwrap();
             let wide = Panels::pack(&wide).unwrap().unwrap();

@@ -1,11 +1,11 @@
 //! Matrices that stay in memory as they lie in their file: GGUF blocks, fp8 and int8 with scales,
-//! f16. A product widens the part that it is about to use and forgets it again.
+//! nvfp4 and mxfp8, f16. A product widens the part that it is about to use and forgets it again.
 //!
 //! Not here: what the formats are (`kinora-weights`), and the product itself.
 
 use candle_core::{Device, Tensor};
 use half::f16;
-use kinora_weights::{Dtype, StoredTensor, decode::decode};
+use kinora_weights::{Dtype, Groups, StoredTensor, decode::decode};
 
 use super::product::{Line, PANEL};
 use crate::{Result, error::bail_shape};
@@ -78,7 +78,16 @@ impl StoredRows {
 
     /// Bytes that it occupies.
     pub fn bytes(&self) -> usize {
-        let of = |part: &Part| part.tensor.bytes.len() + 4 * part.tensor.scales.len();
+        let of = |part: &Part| {
+            let StoredTensor {
+                bytes,
+                scales,
+                groups,
+                ..
+            } = &part.tensor;
+            let of_groups = |groups: &Groups| groups.scales.len() + 4 * groups.columns.len();
+            bytes.len() + 4 * scales.len() + groups.as_ref().map_or(0, of_groups)
+        };
         self.parts.iter().map(of).sum()
     }
 
@@ -100,10 +109,7 @@ impl StoredRows {
             }
             _ => decode(dtype, bytes, numbers),
         }
-        if !part.tensor.scales.is_empty() {
-            let scale = part.tensor.scale_of(own);
-            numbers.iter_mut().for_each(|number| *number *= scale);
-        }
+        part.tensor.scale_row(own, first, numbers);
     }
 
     /// The lines of a panel for inputs `first..first + lines.len()`: at most 256, between borders
@@ -153,6 +159,7 @@ mod tests {
             shape: shape.to_vec(),
             bytes,
             scales,
+            groups: None,
         }
     }
 
@@ -177,16 +184,35 @@ mod tests {
                 stored(dtype, [rows, columns], bytes(len), scales)
             })
             .collect();
+        let in_groups = [
+            (Dtype::F4E2M1, 16, Dtype::F8E4M3),
+            (Dtype::F8E4M3, 32, Dtype::F8E8M0),
+        ];
+        let in_groups = in_groups.map(|(dtype, len, of_scales)| {
+            let count = dtype.bytes_of(5 * 512).unwrap() as usize;
+            StoredTensor {
+                groups: Some(Groups {
+                    len,
+                    dtype: of_scales,
+                    scales: (0..5 * 512 / len).map(|i| 0x70 - (i % 48) as u8).collect(),
+                    per_row: 512 / len,
+                    factor: 0.25,
+                    columns: (0..512).map(|i| i as f32 / 512.0).collect(),
+                }),
+                ..stored(dtype, [5, columns], bytes(count), vec![])
+            }
+        });
+        let tensors: Vec<StoredTensor> = tensors.into_iter().chain(in_groups).collect();
         let expected: Vec<f32> = tensors.iter().flat_map(StoredTensor::to_f32).collect();
         assert!(expected.iter().all(|number| number.is_finite()));
         let joined = StoredRows::join(tensors, columns).unwrap().unwrap();
-        assert_eq!((joined.outputs(), joined.inputs()), (130, columns));
+        assert_eq!((joined.outputs(), joined.inputs()), (140, columns));
         let whole = joined.to_tensor().unwrap().flatten_all().unwrap();
         assert_eq!(whole.to_vec1::<f32>().unwrap(), expected);
         for panel in 0..3 {
             let mut lines = [Line::ZERO; MOST];
             joined.widen_panel(panel, MOST, &mut lines);
-            for (i, row) in (panel * PANEL..130.min((panel + 1) * PANEL)).enumerate() {
+            for (i, row) in (panel * PANEL..140.min((panel + 1) * PANEL)).enumerate() {
                 for (column, line) in lines.iter().enumerate() {
                     assert_eq!(line.0[i], expected[row * columns + MOST + column]);
                 }

@@ -33,6 +33,10 @@ pub trait TensorSource: Send + Sync {
     fn is_quantised(&self, _name: &str) -> bool {
         false
     }
+    /// Whether a tensor is one of this shape, padded with zeros behind its rows and columns.
+    fn is_padded(&self, _name: &str, _shape: &[usize]) -> bool {
+        false
+    }
 }
 
 /// Tensors that are in memory already.
@@ -114,6 +118,18 @@ impl TensorSource for WeightSet {
     fn is_quantised(&self, name: &str) -> bool {
         self.get(name)
             .is_ok_and(|view| view.scaling.is_some() || StoredRows::is_kept(view.dtype))
+    }
+
+    fn is_padded(&self, name: &str, shape: &[usize]) -> bool {
+        let Ok(view) = self.get(name) else {
+            return false;
+        };
+        let scaling = view.scaling.as_ref();
+        let fits = |len| {
+            let whole = shape.iter().map(|size: &usize| size.next_multiple_of(len));
+            shape.len() == 2 && whole.eq(view.shape.iter().copied())
+        };
+        (scaling.and_then(|scaling| scaling.format.group_len())).is_some_and(fits)
     }
 }
 
@@ -228,7 +244,11 @@ impl Weights {
             }
             Source::Tensors(source) => {
                 check_shape(&**source, &name, shape)?;
-                source.tensor(&name)
+                let mut tensor = source.tensor(&name)?;
+                for (dimension, size) in shape.iter().enumerate() {
+                    tensor = tensor.narrow(dimension, 0, *size)?;
+                }
+                Ok(tensor)
             }
         }
     }
@@ -297,7 +317,11 @@ impl Weights {
         for (name, (_, outputs)) in names.iter().zip(parts) {
             check_shape(&**source, name, &[*outputs, inputs])?;
             match source.quantised(name)? {
-                Some(tensor) => tensors.push(tensor),
+                Some(tensor) if tensor.shape == [*outputs, inputs] => tensors.push(tensor),
+                Some(tensor) => match tensor.cropped(*outputs, inputs) {
+                    Some(tensor) => tensors.push(tensor),
+                    None => return Ok(None),
+                },
                 None => tensors.push(as_stored(&source.tensor(name)?)?),
             }
         }
@@ -381,7 +405,7 @@ fn check_shape(source: &dyn TensorSource, name: &str, shape: &[usize]) -> Result
     let found = source
         .shape(name)
         .ok_or_else(|| missing(source.path(), name))?;
-    if found != shape {
+    if found != shape && !source.is_padded(name, shape) {
         return Err(Error::bad_weights(
             source.path(),
             format!("{name} has the shape {found:?} where the configuration asks for {shape:?}"),
@@ -407,6 +431,7 @@ fn as_stored(tensor: &Tensor) -> Result<StoredTensor> {
         shape: tensor.dims().to_vec(),
         bytes,
         scales: Vec::new(),
+        groups: None,
     })
 }
 

@@ -8,6 +8,8 @@ mod flux;
 mod gemma;
 mod ltx;
 mod ltx2;
+mod ltx2_vocoder;
+mod ltx_vae;
 mod scheduler;
 mod t5;
 mod unet;
@@ -24,12 +26,11 @@ use crate::{Error, Result, json::read_config};
 pub use clip::{ClipConfig, TextActivation};
 pub use flux::FluxConfig;
 pub use gemma::GemmaConfig;
-pub use ltx::{
-    LtxAudioConfig, LtxConfig, LtxDownLevel, LtxFold, LtxRope, LtxShrink, LtxUpLevel, LtxVaeConfig,
-};
-pub use ltx2::{
-    Ltx2Activation, Ltx2AudioVaeConfig, Ltx2ConnectorConfig, Ltx2ConnectorsConfig, Ltx2Finish,
-    Ltx2StageConfig, Ltx2VocoderConfig, Ltx2WideningConfig,
+pub use ltx::{LtxAudioConfig, LtxConfig, LtxRope};
+pub use ltx_vae::{LtxDownLevel, LtxFold, LtxShrink, LtxUpLevel, LtxVaeConfig};
+pub use ltx2::{Ltx2AudioVaeConfig, Ltx2ConnectorConfig, Ltx2ConnectorsConfig};
+pub use ltx2_vocoder::{
+    Ltx2Activation, Ltx2Finish, Ltx2StageConfig, Ltx2VocoderConfig, Ltx2WideningConfig,
 };
 pub use scheduler::{SchedulerConfig, TimeShift};
 pub use t5::T5Config;

@@ -70,6 +70,12 @@ pub(super) fn decode_iq4_nl(block: &[u8; 18], numbers: &mut [f32; 32]) {
     });
 }
 
+/// Two numbers without a scale, the first in the upper half of the byte.
+pub(super) fn decode_e2m1(byte: &[u8; 1], numbers: &mut [f32; 2]) {
+    let level = |nibble: u8| f32::from(E2M1[usize::from(nibble)]) * 0.5;
+    *numbers = [level(byte[0] >> 4), level(byte[0] & 15)];
+}
+
 pub(super) fn decode_mxfp4(block: &[u8; 17], numbers: &mut [f32; 32]) {
     // The table holds twice the values.
     let scale = decode_e8m0(block[0]) * 0.5;

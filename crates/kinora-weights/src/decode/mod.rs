@@ -27,6 +27,7 @@ pub fn decode(dtype: Dtype, bytes: &[u8], numbers: &mut [f32]) {
         Dtype::F8E4M3 => scalars(bytes, numbers, |[byte]: [u8; 1]| decode_e4m3(byte)),
         Dtype::F8E5M2 => scalars(bytes, numbers, |[byte]: [u8; 1]| decode_e5m2(byte)),
         Dtype::F8E8M0 => scalars(bytes, numbers, |[byte]: [u8; 1]| decode_e8m0(byte)),
+        Dtype::F4E2M1 => each(bytes, numbers, blocks::decode_e2m1),
         Dtype::U16 => scalars(bytes, numbers, |b| f32::from(u16::from_le_bytes(b))),
         Dtype::I16 => scalars(bytes, numbers, |b| f32::from(i16::from_le_bytes(b))),
         Dtype::F16 => scalars(bytes, numbers, |b| f16::from_le_bytes(b).to_f32()),

@@ -8,6 +8,7 @@
 //! What a name means, and names of text encoders in llama.cpp's files, is told in [`crate::maps`].
 
 mod value;
+mod vocabulary;
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +17,7 @@ use std::{
 };
 
 pub use value::GgufValue;
+pub(crate) use vocabulary::{has_spiece, read_spiece};
 
 use crate::{
     Dtype, Error, Result, TensorInfo,

@@ -32,6 +32,8 @@ pub enum GgufValue {
         len: u64,
         /// Whether they are texts, each a length of 8 bytes and its bytes.
         is_text: bool,
+        /// Bytes of each element; the fewest where they differ.
+        size: u64,
         /// First byte, counted from the beginning of the file.
         offset: u64,
     },
@@ -198,6 +200,7 @@ impl Cursor {
         Ok(GgufValue::LongArray {
             len,
             is_text: kind == 8,
+            size,
             offset,
         })
     }

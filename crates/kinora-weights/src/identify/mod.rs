@@ -13,8 +13,8 @@ use std::path::Path;
 
 use crate::{
     ClipConfig, ClipVisionConfig, Container, Error, FluxConfig, GemmaConfig, LtxConfig,
-    ReduxConfig, Result, SiglipConfig, T5Config, UnetConfig, VaeConfig, WanConfig, WanVaeConfig,
-    WeightSet, lora,
+    QuantFormat, ReduxConfig, Result, SiglipConfig, T5Config, UnetConfig, VaeConfig, WanConfig,
+    WanVaeConfig, WeightSet, lora,
     maps::{self, Opened, ltx_vae::LtxVaeRelease},
     view::Part,
 };
@@ -236,6 +236,7 @@ fn read_part(
         NameLayout::LtxVae(_) => NameLayout::LtxVae(release::of_ltx_vae(set, prefix)),
         other => other,
     };
+    refuse_formats(set, prefix)?;
     let opened = open(set, kind, names, prefix)?;
     let network = configs::read(kind, names, &opened.set)?;
     Ok(Some(FilePart {
@@ -243,6 +244,34 @@ fn read_part(
         names,
         prefix: prefix.to_owned(),
     }))
+}
+
+/// Refuses networks with tensors in formats that are not read, before their shapes are believed.
+fn refuse_formats(set: &WeightSet, prefix: &str) -> Result<()> {
+    let mut layers = 0;
+    let mut first = None;
+    for (name, view) in set.tensors().filter(|(name, _)| name.starts_with(prefix)) {
+        if let Some(QuantFormat::Other(format)) =
+            view.scaling.as_ref().map(|scaling| &scaling.format)
+        {
+            layers += 1;
+            first.get_or_insert((name, format));
+        }
+    }
+    let Some((name, format)) = first else {
+        return Ok(());
+    };
+    let others = match layers - 1 {
+        0 => String::new(),
+        others => format!(" and {others} more"),
+    };
+    Err(Error::unsupported(
+        set.path(),
+        format!(
+            "{name:?}{others} are stored as {format}, which is not read; get the model in bf16, \
+             fp8, mxfp8, nvfp4, int8 or GGUF"
+        ),
+    ))
 }
 
 fn open(set: &WeightSet, kind: Kind, names: NameLayout, prefix: &str) -> Result<Opened> {

@@ -81,16 +81,14 @@ impl LoraFile {
                 Some((name, view)) => Some(self.read_scalar(name, view)?),
                 None => stored,
             };
-            match bind_layer(targets, layers, pieces, alpha) {
+            let on_input = match pieces.get(&Piece::OnInput) {
+                Some((name, view)) => self.read_scalar(name, view)? != 0.0,
+                None => false,
+            };
+            match bind_layer(targets, layers, pieces, alpha, on_input) {
                 Ok(bound) => {
-                    unmatched.extend(bound.left.into_iter().map(|key| {
-                        Unmatched {
-                            key,
-                            reason:
-                                "it is of a kind that is not applied, or its other half is missing"
-                                    .to_owned(),
-                        }
-                    }));
+                    let left = bound.left.into_iter();
+                    unmatched.extend(left.map(|(key, reason)| Unmatched { key, reason }));
                     patches.extend(bound.patches);
                 }
                 Err(reason) => unmatched.extend(names.map(|key| Unmatched {

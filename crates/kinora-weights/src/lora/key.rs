@@ -44,12 +44,25 @@ pub(super) enum Piece {
     LokrW2A,
     LokrW2B,
     LokrT2,
-    /// Of a kind that is not applied.
-    Foreign,
+    /// Of OFT: (blocks, size, size); of BOFT: (stages, blocks, size, size).
+    OftBlocks,
+    /// Of both: one factor for each row.
+    Rescale,
+    GloraA1,
+    GloraA2,
+    GloraB1,
+    GloraB2,
+    GloraCore,
+    /// Of (IA)³: one factor for each row or column.
+    Ia3,
+    /// Whether they are of the columns.
+    OnInput,
+    /// Of a kind that is not applied, with its name.
+    Foreign(&'static str),
 }
 
 /// Endings of names. Of two that fit, the longer one comes first.
-const ENDINGS: [(&str, Piece); 52] = [
+const ENDINGS: [(&str, Piece); 61] = [
     (".lora_linear_layer.down.weight", Piece::Down),
     (".lora_linear_layer.up.weight", Piece::Up),
     (".lora_magnitude_vector.default.weight", Piece::Magnitude),
@@ -96,13 +109,31 @@ const ENDINGS: [(&str, Piece); 52] = [
     (".lokr_w1", Piece::LokrW1),
     (".lokr_w2", Piece::LokrW2),
     (".lokr_t2", Piece::LokrT2),
-    (".oft_blocks", Piece::Foreign),
-    (".oft_diag", Piece::Foreign),
-    (".a1.weight", Piece::Foreign),
-    (".a2.weight", Piece::Foreign),
-    (".b1.weight", Piece::Foreign),
-    (".b2.weight", Piece::Foreign),
+    (".oft_blocks", Piece::OftBlocks),
+    (".rescale", Piece::Rescale),
+    (".a1.weight", Piece::GloraA1),
+    (".a2.weight", Piece::GloraA2),
+    (".b1.weight", Piece::GloraB1),
+    (".b2.weight", Piece::GloraB2),
+    (".bm.weight", Piece::GloraCore),
+    (".on_input", Piece::OnInput),
+    (
+        ".oft_diag",
+        Piece::Foreign("OFT by its diagonal (oft_diag)"),
+    ),
+    (".oft_R.weight", Piece::Foreign(PEFT_OFT)),
+    (".oft_R.default.weight", Piece::Foreign(PEFT_OFT)),
+    (".oft_r.weight", Piece::Foreign(PEFT_OFT)),
+    (".oft_R", Piece::Foreign(PEFT_OFT)),
+    (".boft_R", Piece::Foreign("PEFT's BOFT (boft_R)")),
+    (".boft_s", Piece::Foreign("PEFT's BOFT (boft_s)")),
 ];
+
+/// Its settings, without which its numbers are not understood, lie in another file.
+const PEFT_OFT: &str = "PEFT's OFT (oft_R)";
+
+/// The tensor that tells of factors of rows or columns that a `.weight` beside it is no weight.
+const IA3_MARK: &str = ".on_input";
 
 /// Endings of XLabs' names that no longer ending fits.
 const XLABS_ENDINGS: [(&str, Piece); 2] =
@@ -175,6 +206,15 @@ pub(super) fn parse(name: &str) -> Option<Key> {
         layer: flatten_layer(component, layer),
         piece,
     })
+}
+
+/// Takes the factors of (IA)³ apart, which are named like weights; `has` tells which names the file
+/// has beside them.
+pub(super) fn parse_ia3(name: &str, has: impl Fn(&str) -> bool) -> Option<Key> {
+    let mark = format!("{}{IA3_MARK}", name.strip_suffix(".weight")?);
+    let mut key = parse(&mark).filter(|_| has(&mark))?;
+    key.piece = Piece::Ia3;
+    Some(key)
 }
 
 /// The component that a name speaks of, and the rest.

@@ -22,8 +22,8 @@ pub(super) fn weight_name(targets: &LoraTargets, layer: &Layer) -> String {
 /// What was made of a layer's tensors.
 pub(super) struct Bound {
     pub patches: Vec<Patch>,
-    /// Names that nothing was made of.
-    pub left: Vec<String>,
+    /// Names that nothing was made of, and why.
+    pub left: Vec<(String, String)>,
 }
 
 /// All changes of one stored layer, which may be several of the model's.
@@ -32,6 +32,7 @@ pub(super) fn bind_layer(
     layers: &[Layer],
     pieces: &Pieces,
     alpha: Option<f64>,
+    on_input: bool,
 ) -> Result<Bound, String> {
     let mut patches = Vec::new();
     let mut used = BTreeSet::from([Piece::Alpha]);
@@ -122,6 +123,67 @@ pub(super) fn bind_layer(
             patch.scale = scale(rank);
             patch.part = layer.part;
             main = Some(patch);
+        } else if let (Some(a1), Some(a2), Some(b1), Some(b2)) = (
+            get(Piece::GloraA1),
+            get(Piece::GloraA2),
+            get(Piece::GloraB1),
+            get(Piece::GloraB2),
+        ) {
+            use_all(&[Piece::GloraA1, Piece::GloraA2]);
+            use_all(&[Piece::GloraB1, Piece::GloraB2, Piece::GloraCore]);
+            let core = get(Piece::GloraCore);
+            let b = PatchKind::Lora {
+                down: b2.clone(),
+                up: cut(b1)?,
+                mid: core.cloned(),
+            };
+            let rank = a2.shape.first().copied().unwrap_or(0);
+            let inputs = shape.get(1).copied().unwrap_or(0);
+            let makes = |view: &TensorView, sizes: [usize; 2]| {
+                view.shape.get(..2) == Some(&sizes) && view.elements() == sizes[0] * sizes[1]
+            };
+            let is_grown = check_lora(&b, shape)?.is_some();
+            if is_grown || !makes(a1, [inputs, rank]) || !makes(a2, [rank, inputs]) {
+                return Err(format!(
+                    "its factors {:?} and {:?} do not turn the layer's {shape:?}",
+                    a1.shape, a2.shape
+                ));
+            }
+            let kind = PatchKind::Glora {
+                a1: a1.clone(),
+                a2: a2.clone(),
+                b1: cut(b1)?,
+                b2: b2.clone(),
+                core: core.cloned(),
+            };
+            let mut patch = new(weight.clone(), kind);
+            patch.scale = scale(Some(rank));
+            main = Some(patch);
+        } else if let Some(blocks) = get(Piece::OftBlocks) {
+            use_all(&[Piece::OftBlocks, Piece::Rescale]);
+            let kind = bind_rotation(blocks, get(Piece::Rescale), layer.part, shape, alpha)?;
+            main = Some(new(weight.clone(), kind));
+        } else if let Some(factors) = get(Piece::Ia3) {
+            use_all(&[Piece::Ia3, Piece::OnInput]);
+            let mut flat = factors.clone();
+            flat.shape = vec![factors.elements()];
+            if !on_input {
+                flat = flat.select(layer.part).ok_or_else(|| {
+                    format!("its {} factors cannot be divided", factors.elements())
+                })?;
+            }
+            let expected = shape.get(usize::from(on_input)).copied();
+            if shape.len() < 2 || Some(flat.elements()) != expected {
+                return Err(format!(
+                    "its {} factors are not those of the layer's {shape:?}",
+                    flat.elements()
+                ));
+            }
+            let kind = PatchKind::Ia3 {
+                factors: flat,
+                of_columns: on_input,
+            };
+            main = Some(new(weight.clone(), kind));
         }
         if let Some(patch) = &mut main {
             if let Some(dora) = get(Piece::DoraScale) {
@@ -172,7 +234,13 @@ pub(super) fn bind_layer(
     let left = pieces
         .iter()
         .filter(|(piece, _)| is_left(piece))
-        .map(|(_, (name, _))| (*name).to_owned())
+        .map(|(piece, (name, _))| {
+            let reason = match piece {
+                Piece::Foreign(kind) => format!("it is {kind}, which is not applied"),
+                _ => "it is of a kind that is not applied, or its other half is missing".to_owned(),
+            };
+            ((*name).to_owned(), reason)
+        })
         .collect();
     Ok(Bound { patches, left })
 }
@@ -190,6 +258,75 @@ fn outputs_of(factor: &Factor, core: Option<&TensorView>) -> Option<usize> {
     match factor {
         Factor::Full(view) => view.shape.first().copied(),
         Factor::Product(left, _) => left.shape.get(usize::from(core.is_some())).copied(),
+    }
+}
+
+/// OFT (three dimensions) or BOFT (four) of a layer. A part of a fused layer has its own blocks of the
+/// former; stages of the latter mix all rows.
+fn bind_rotation(
+    blocks: &TensorView,
+    rescale: Option<&TensorView>,
+    part: Part,
+    shape: &[usize],
+    constraint: Option<f64>,
+) -> Result<PatchKind, String> {
+    let wrong = || {
+        format!(
+            "its blocks {:?} do not turn the layer's {} rows",
+            blocks.shape,
+            shape.first().copied().unwrap_or(0)
+        )
+    };
+    let rows = shape.first().copied().ok_or_else(wrong)?;
+    let constraint = constraint.unwrap_or(0.0);
+    let is_whole = part == Part::Whole;
+    // The lengths of all blocks count together, and those of the other parts are not here.
+    if !is_whole && constraint > 0.0 {
+        return Err("it is bounded as a whole, and this layer is a part of it".to_owned());
+    }
+    let own = match blocks.shape.len() {
+        3 => blocks.select(part).ok_or_else(wrong)?,
+        _ if is_whole => blocks.clone(),
+        _ => return Err("its stages turn all rows of a fused layer together".to_owned()),
+    };
+    let rescale = match rescale {
+        Some(view) => {
+            let mut flat = view.clone();
+            flat.shape = vec![view.elements()];
+            let own = flat.select(part).filter(|own| own.elements() == rows);
+            Some(own.ok_or_else(wrong)?)
+        }
+        None => None,
+    };
+    let most = constraint * rows as f64;
+    match own.shape[..] {
+        [count, size, other] if size == other && count.checked_mul(size) == Some(rows) => {
+            Ok(PatchKind::Oft {
+                blocks: own,
+                most,
+                rescale,
+            })
+        }
+        [stages, count, size, other] => {
+            // Stage i mixes rows within runs of 2ⁱ blocks, which must be whole.
+            let run = u32::try_from(stages).ok().and_then(|stages| {
+                let last = 1usize.checked_shl(stages.checked_sub(1)?)?;
+                last.checked_mul(size)
+            });
+            let fits = size == other
+                && size.is_multiple_of(2)
+                && count.checked_mul(size) == Some(rows)
+                && run.is_some_and(|run| run > 0 && rows.is_multiple_of(run));
+            match fits {
+                true => Ok(PatchKind::Boft {
+                    blocks: own,
+                    most,
+                    rescale,
+                }),
+                false => Err(wrong()),
+            }
+        }
+        _ => Err(wrong()),
     }
 }
 

@@ -53,7 +53,7 @@ impl LoraFile {
         let mut keys = Vec::new();
         let mut others = Vec::new();
         for (name, _) in set.tensors() {
-            match key::parse(name) {
+            match key::parse_ia3(name, |name| set.has(name)).or_else(|| key::parse(name)) {
                 Some(key) => keys.push((name.to_owned(), key)),
                 None => others.push(name.to_owned()),
             }
@@ -101,7 +101,7 @@ impl LoraFile {
             .filter_map(|(name, key)| {
                 let dim = match key.piece {
                     Piece::Down | Piece::HadaW1B | Piece::LokrW2B => 0,
-                    Piece::LokrW1B => 0,
+                    Piece::LokrW1B | Piece::GloraA2 | Piece::GloraB2 => 0,
                     _ => return None,
                 };
                 self.set.shape(name)?.get(dim).copied()

@@ -62,6 +62,44 @@ pub enum PatchKind {
         /// Core of the right factor of a convolution.
         core: Option<TensorView>,
     },
+    /// W + s·(W · a1 · a2 + b1 · b2), W's further dimensions left alone in the first product.
+    Glora {
+        /// (inputs, rank)
+        a1: TensorView,
+        /// (rank, inputs)
+        a2: TensorView,
+        /// (outputs, rank)
+        b1: TensorView,
+        /// (rank, inputs …)
+        b2: TensorView,
+        /// (rank, rank, rows, columns) between the latter two of a convolution.
+        core: Option<TensorView>,
+    },
+    /// Rows are turned in blocks, Rᵀ·W with R = (1 + Q)(1 − Q)⁻¹ and Q = B − Bᵀ.
+    Oft {
+        /// B: (blocks, size, size)
+        blocks: TensorView,
+        /// The largest length of Q, all blocks together; longer ones are shortened. 0: any.
+        most: f64,
+        /// What the turned rows are multiplied by.
+        rescale: Option<TensorView>,
+    },
+    /// Rows are turned in stages, each of blocks whose rows lie further apart: R·W of each.
+    Boft {
+        /// (stages, blocks, size, size)
+        blocks: TensorView,
+        /// As of the former, all stages together.
+        most: f64,
+        /// As of the former.
+        rescale: Option<TensorView>,
+    },
+    /// W + W ∘ factors of its rows or columns, (IA)³.
+    Ia3 {
+        /// One factor for each.
+        factors: TensorView,
+        /// Whether they are of columns.
+        of_columns: bool,
+    },
     /// W + difference.
     Diff(TensorView),
     /// In the place of W.
@@ -84,6 +122,10 @@ impl PatchKind {
             PatchKind::Lora { .. } => "LoRA",
             PatchKind::Loha { .. } => "LoHa",
             PatchKind::Lokr { .. } => "LoKr",
+            PatchKind::Glora { .. } => "GLoRA",
+            PatchKind::Oft { .. } => "OFT",
+            PatchKind::Boft { .. } => "BOFT",
+            PatchKind::Ia3 { .. } => "(IA)³",
             PatchKind::Diff(_) => "difference",
             PatchKind::Set(_) => "replacement",
         }

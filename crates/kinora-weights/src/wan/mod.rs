@@ -21,7 +21,7 @@ use crate::{
     ClipVisionParts, Error, LatentStats, Network, Result, T5Config, WanConfig, WanVaeConfig,
     WeightSet,
     layout::{
-        Origin, base_folder, list_files_as, path_of, read_stored_tokenizer, stores_tokenizer,
+        Origin, base_folder, gather_weights, path_of, read_stored_tokenizer, stores_tokenizer,
     },
     ltx::scheduler_path,
     search::{PartSources, list_elsewhere},
@@ -189,24 +189,16 @@ pub(crate) fn detect_with(root: &Path, sources: &PartSources) -> Result<WanLayou
         elsewhere: list_elsewhere(root, sources, named.zip(&origins)),
         origins,
     };
-    for component in WanComponent::ALL {
-        if !layout.parts.has(component) {
-            continue;
-        }
-        let set = layout.open(component)?;
-        layout.component_bytes[component as usize] = set.total_bytes();
-        for file in list_files_as(root, component.as_str(), &set)? {
-            // A file with several components in it is listed once.
-            if layout.weights.iter().all(|other| other.file != file.file) {
-                layout.weights.push(file);
-            }
-        }
-    }
+    (layout.weights, layout.component_bytes) =
+        gather_weights(root, WanComponent::ALL, WanComponent::as_str, |component| {
+            let has = layout.parts.has(component);
+            has.then(|| layout.open(component)).transpose()
+        })?;
     let text = &layout.origins[WanComponent::TextEncoder as usize];
     if !layout.has_tokenizer_files() && !stores_tokenizer(text)? {
         return Err(Error::missing(
             layout.tokenizer_folder(),
-            "tokenizer.json, or spiece.model (umt5 files for ComfyUI in safetensors have it inside)",
+            "tokenizer.json, or spiece.model (umt5 files for ComfyUI, safetensors and GGUF, have it inside)",
         ));
     }
     Ok(layout)
