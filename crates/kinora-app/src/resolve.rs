@@ -16,6 +16,17 @@ use kinora_core::{
 
 use crate::{bytes::format_bytes, jobs::Note, naming::Names, settings::Settings};
 
+mod clip;
+pub(crate) mod draft;
+mod given;
+mod models;
+mod numbers;
+mod words;
+
+pub use models::default_model;
+
+pub(crate) use models::choose_model;
+
 /// A model of the catalogue with its files.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -206,16 +217,6 @@ pub fn resolve(
         notes: check.notes,
     })
 }
-
-pub(crate) mod draft;
-
-mod given;
-mod models;
-mod numbers;
-mod words;
-
-pub(crate) use models::choose_model;
-pub use models::default_model;
 
 /// What was found while a request is checked.
 struct Check {
