@@ -184,6 +184,9 @@ pub struct Verify {
     /// Also make it again and compare the bytes
     #[arg(long)]
     pub render: bool,
+    /// Compare with another picture or clip, wherever it was made, instead of with this machine
+    #[arg(long, value_name = "FILE", conflicts_with = "render")]
+    pub against: Option<PathBuf>,
 }
 
 /// `kinora cleanup`

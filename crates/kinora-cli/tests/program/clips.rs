@@ -109,6 +109,26 @@ fn a_clip_is_drafted_made_full_and_verified_frame_by_frame() {
     );
     assert_eq!(part(&verification, "bytes")["is_same"], true);
 
+    // Two clips, wherever they were made: what differs between them is named.
+    let file = file.display().to_string();
+    let same = studio.ask(&["verify", &file, "--against", &file]);
+    assert_eq!(same["is_same"], true, "{same:#}");
+    let draft = studio.output(draft["path"].as_str().unwrap());
+    let draft = draft.display().to_string();
+    let ran = studio.run(&["verify", &file, "--against", &draft, "--json"]);
+    assert_eq!(ran.code(), DIFFERS);
+    let differs = ran.json();
+    for (name, is_same) in [
+        ("plan/steps", false),
+        ("plan/video", false),
+        ("plan/seed", true),
+        ("weights/transformer", true),
+        ("frames", false),
+        ("bytes", false),
+    ] {
+        assert_eq!(part(&differs, name)["is_same"], is_same, "{name}");
+    }
+
     // The sheet of a list shows a frame of each clip.
     let list = studio.write(
         "list.csv",
