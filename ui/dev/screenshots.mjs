@@ -1,8 +1,9 @@
 // The pictures of the README and the docs: every page of a real studio that has painted the example
-// list, in light and dark, and the list and the queue while it does. Run by `make docs-screenshots`; writes docs/images/*.png.
+// list and made a clip, in light and dark, and the list and the queue while it does. Run by
+// `make docs-screenshots`; writes docs/images/*.png.
 import { chromium } from '@playwright/test';
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -14,6 +15,12 @@ const PROMPT = 'a red lighthouse by the sea in daylight, sun on the left, white 
 const SEED = '20';
 
 mkdirSync(out, { recursive: true });
+// Another file for a part of the model, as people have them.
+mkdirSync(join(data, 'models/vae'), { recursive: true });
+copyFileSync(
+  join(root, 'starter/image/vae/diffusion_pytorch_model.safetensors'),
+  join(data, 'models/vae/ae-tuned.safetensors'),
+);
 const server = spawn(join(programs, 'kinora'), ['serve', '--port', '8931', '--json'], {
   env: { ...process.env, KINORA_DATA_DIR: data },
   stdio: ['ignore', 'pipe', 'inherit'],
@@ -84,6 +91,15 @@ try {
     .first()
     .waitFor();
   await shoot('create');
+  await page.getByRole('button', { name: 'Advanced' }).click();
+  await page.getByRole('combobox', { name: 'VAE' }).click();
+  await page.getByRole('option', { name: /ae-tuned/ }).click();
+  await page.getByRole('group', { name: 'Parts of the model' }).scrollIntoViewIfNeeded();
+  await page
+    .getByText(/^about .* s/)
+    .first()
+    .waitFor();
+  await shoot('parts');
 
   // A list: written, while it is painted, and row by row.
   const text = readFileSync(join(root, 'docs/examples/prompts.csv'), 'utf8');
@@ -107,6 +123,43 @@ try {
   await page.getByRole('radio', { name: 'Table' }).click();
   await shoot('bulk-table');
 
+  // A clip that begins with a picture, as its page shows it.
+  const sun = await ask('POST', '/api/jobs', {
+    prompt: 'rolling green hills in the afternoon, the sun in a blue sky',
+    seed: 4,
+  });
+  await waitUntil(isIdle);
+  const { assets: begin } = await ask('GET', `/api/assets?batch=${sun.batch}`);
+  await go('/video');
+  await page.getByLabel('Prompt', { exact: true }).fill('the sun sets');
+  await page.getByLabel('Seed', { exact: true }).fill('7');
+  await page.evaluate((image) => {
+    const form = JSON.parse(localStorage.getItem('kinora.clip') ?? '{}');
+    localStorage.setItem('kinora.clip', JSON.stringify({ ...form, image }));
+  }, `asset:${begin[0].id}`);
+  await page.reload();
+  await page.getByRole('button', { name: 'In full' }).click();
+  await page.getByRole('group', { name: 'Player' }).waitFor();
+  await waitUntil(isIdle);
+  /** Nothing moves in a picture of a page: the clip stands in its middle. */
+  const stopClip = async () => {
+    await page.getByRole('group', { name: 'Player' }).waitFor();
+    await page.evaluate(async () => {
+      const clip = document.querySelector('main video');
+      clip.pause();
+      clip.currentTime = clip.duration / 2;
+      await new Promise((seeked) => clip.addEventListener('seeked', seeked, { once: true }));
+    });
+  };
+  await page.emulateMedia({ reducedMotion: 'reduce' });
+  await page.reload();
+  await stopClip();
+  await page
+    .getByText(/^about .* s/)
+    .first()
+    .waitFor();
+  await shoot('video');
+
   const { assets } = await ask('GET', `/api/assets?limit=1&batch=${list.batch}`);
   await go('/gallery');
   await shoot('gallery');
@@ -122,6 +175,9 @@ try {
   await page.setViewportSize({ width: 390, height: 844 });
   await go('/gallery');
   await shoot('phone');
+  await go('/video');
+  await stopClip();
+  await shoot('video-phone');
   await browser.close();
 } finally {
   server.kill('SIGTERM');

@@ -1,6 +1,9 @@
 //! Recipes: making a picture again, and saying what would be different.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kinora_core::{
     Asset, AssetId, Code, ImageRequest, LoraRequest, PictureRef, Plan, PlannedPicture, Problem,
@@ -136,6 +139,36 @@ pub fn compare_results(expected: &[u8], actual: &[u8]) -> Result<Vec<PartCompari
     let mut parts = Parts::default();
     parts.0.push(results::compare_bytes(expected, actual)?);
     parts.compare("bytes", hex_digest(expected), hex_digest(actual));
+    Ok(parts.0)
+}
+
+/// Compares two recipes, wherever they were made: what made them, the model down to its files, and
+/// every member of their plans.
+///
+/// # Errors
+/// A plan that cannot be written out.
+pub fn compare_recipes(expected: &Recipe, actual: &Recipe) -> Result<Vec<PartComparison>> {
+    let mut parts = Parts::default();
+    let (plan, other) = (&expected.plan, &actual.plan);
+    parts.compare("build", &expected.kinora, &actual.kinora);
+    parts.compare("device", &expected.device, &actual.device);
+    parts.compare("dtype", &expected.dtype, &actual.dtype);
+    parts.compare("numerics", &plan.numerics, &other.numerics);
+    parts.compare("model", plan.model.id.as_str(), other.model.id.as_str());
+    let named = |plan: &Plan| -> BTreeMap<String, String> {
+        let weights = plan.model.weights.iter();
+        let name = |file: &WeightFile| (format!("weights/{}", file.component), hash_of(file));
+        weights.map(name).collect()
+    };
+    let (files, others) = (named(plan), named(other));
+    for part in files.keys().chain(others.keys()).collect::<BTreeSet<_>>() {
+        let of = |files: &BTreeMap<String, String>| {
+            let file = files.get(part).cloned();
+            file.unwrap_or_else(|| "missing".to_owned())
+        };
+        parts.compare(part, of(&files), of(&others));
+    }
+    compare_plans(plan, other, &mut parts)?;
     Ok(parts.0)
 }
 
@@ -338,18 +371,14 @@ fn compare_machine(app: &App, recipe: &Recipe, parts: &mut Parts) -> Result<()> 
         },
     };
     let actual = app.catalogue().hash_weights(&chosen)?;
-    let hash = |file: &WeightFile| {
-        let known = file.sha256.clone();
-        known.unwrap_or_else(|| "not known".to_owned())
-    };
     for file in &wanted.weights {
         let other = actual
             .iter()
             .find(|other| other.component == file.component && other.file == file.file);
         parts.compare(
             &format!("weights/{}", file.component),
-            hash(file),
-            other.map_or_else(|| "missing".to_owned(), hash),
+            hash_of(file),
+            other.map_or_else(|| "missing".to_owned(), hash_of),
         );
     }
     if actual.len() != wanted.weights.len() {
@@ -392,21 +421,28 @@ fn compare_plans(expected: &Plan, actual: &Plan, parts: &mut Parts) -> Result<()
     };
     let expected = serde_json::to_value(without_machine(expected)).map_err(Error::internal)?;
     let actual = serde_json::to_value(without_machine(actual)).map_err(Error::internal)?;
-    for (name, value) in expected.as_object().into_iter().flatten() {
+    // What one of them does not say, it has nothing of.
+    let names = [&expected, &actual].map(|plan| plan.as_object().into_iter().flatten());
+    let names: BTreeSet<&String> = (names.into_iter().flatten())
+        .map(|(name, _)| name)
+        .collect();
+    for name in names {
         if matches!(
             name.as_str(),
             "model" | "output" | "numerics" | "version" | "template" | "draft" | "parent"
         ) {
             continue;
         }
-        let other = &actual[name.as_str()];
-        parts.compare(
-            &format!("plan/{name}"),
-            value.to_string(),
-            other.to_string(),
-        );
+        let [value, other] = [&expected, &actual].map(|plan| plan[name.as_str()].to_string());
+        parts.compare(&format!("plan/{name}"), value, other);
     }
     Ok(())
+}
+
+/// The SHA-256 of a weight file, as far as it is known.
+fn hash_of(file: &WeightFile) -> String {
+    let known = file.sha256.clone();
+    known.unwrap_or_else(|| "not known".to_owned())
 }
 
 fn hex_digest(bytes: &[u8]) -> String {

@@ -233,7 +233,8 @@ export interface Windowed<T> {
 }
 
 interface ListSource<T, F> {
-  filter: F;
+  /** `null`: nothing to ask yet. */
+  filter: F | null;
   pageKey(filter: F, page: number): QueryKey;
   read(filter: F, offset: number, limit: number): Promise<ListPage<T>>;
 }
@@ -244,11 +245,13 @@ function useWindowed<T, F extends object>(
   first: number,
   last: number,
 ): Windowed<T> {
-  const wanted = cleanFilter(source.filter);
+  const isWanted = source.filter !== null;
+  const wanted = cleanFilter(source.filter ?? ({} as F));
   const [shown, setShown] = useState(wanted);
   const head = useQuery({
     queryKey: source.pageKey(wanted, 0),
     queryFn: () => source.read(wanted, 0, PAGE_SIZE),
+    enabled: isWanted,
   });
   const isSame = JSON.stringify(wanted) === JSON.stringify(shown);
   if (!isSame && (head.data || head.error)) setShown(wanted);
@@ -263,6 +266,7 @@ function useWindowed<T, F extends object>(
     queries: pages.map((page) => ({
       queryKey: source.pageKey(filter, page),
       queryFn: () => source.read(filter, page * PAGE_SIZE, PAGE_SIZE),
+      enabled: isWanted,
       gcTime: 60_000,
     })),
   });
@@ -294,7 +298,7 @@ export async function readAssets(
   return { items: assets, total };
 }
 
-export function useJobWindow(filter: JobFilter, first: number, last: number): Windowed<Job> {
+export function useJobWindow(filter: JobFilter | null, first: number, last: number): Windowed<Job> {
   return useWindowed({ filter, pageKey: keys.jobPage, read: readJobs }, first, last);
 }
 

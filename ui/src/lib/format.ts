@@ -125,6 +125,25 @@ export function ratioLabel(width: number, height: number): string {
   return best ? `${best[0]}:${best[1]}` : '';
 }
 
+/** Samplers and schedules whose names are no plain words. */
+const SAMPLING: Record<string, string> = {
+  dpmpp_2m: 'DPM++ 2M',
+  dpmpp_2m_sde: 'DPM++ 2M SDE',
+  dpmpp_3m_sde: 'DPM++ 3M SDE',
+  dpmpp_sde: 'DPM++ SDE',
+  ddim: 'DDIM',
+  ddpm: 'DDPM',
+  pndm: 'PNDM',
+  unipc: 'UniPC',
+  lms: 'LMS',
+  lcm: 'LCM',
+  tcd: 'TCD',
+  sgm_uniform: 'SGM uniform',
+};
+
+/** A sampler or a schedule as people call it: `DPM++ 2M`, `Flow match`. */
+export const samplingName = (code: string): string => SAMPLING[code] ?? titleCase(code);
+
 /** Words of a code such as `out_of_memory`, as a heading: `Out of memory`. */
 export function titleCase(code: string): string {
   const words = code.replaceAll('_', ' ');

@@ -5,7 +5,7 @@ use std::path::Path;
 use kinora_app::{
     bytes::read_bounded,
     jobs::Submitted,
-    recipes::{self, Verification},
+    recipes::{self, PartComparison, Verification},
 };
 use kinora_core::{Asset, Code, JobId, Problem, Recipe};
 use serde_json::json;
@@ -25,6 +25,16 @@ enum Source {
     Recipe(Box<Recipe>),
     /// Anything else: a picture, it is hoped.
     Picture(Vec<u8>),
+}
+
+impl Source {
+    /// The recipe that it is or carries.
+    fn recipe(&self) -> Result<Recipe, Refusal> {
+        match self {
+            Self::Recipe(recipe) => Ok(Recipe::clone(recipe)),
+            Self::Picture(bytes) => Ok(recipes::read_recipe(bytes)?),
+        }
+    }
 }
 
 /// Makes a picture again from its recipe; from the settings in it, where another program made it.
@@ -74,21 +84,30 @@ pub async fn run(context: &Context, arguments: Run) -> Result<u8, Refusal> {
 /// What the application refuses, a lost connection, Ctrl+C.
 pub async fn verify(context: &Context, arguments: Verify) -> Result<u8, Refusal> {
     let source = read(&arguments.file)?;
-    let recipe = match &source {
-        Source::Recipe(recipe) if arguments.render => return Err(no_picture(recipe)),
-        Source::Recipe(recipe) => Recipe::clone(recipe),
-        Source::Picture(bytes) => recipes::read_recipe(bytes)?,
+    let recipe = source.recipe()?;
+    let parts = match &arguments.against {
+        Some(other) => compare_files(&source, &recipe, &read(other)?)?,
+        None => {
+            if let (Source::Recipe(recipe), true) = (&source, arguments.render) {
+                return Err(no_picture(recipe));
+            }
+            let verification: Verification = context
+                .connection
+                .call("recipes_verify", json!({ "recipe": recipe }))
+                .await?;
+            let mut parts = verification.parts;
+            if let (Source::Picture(bytes), true) = (&source, arguments.render) {
+                let made = render(context, &recipe).await?;
+                let made = context.connection.read_asset(&made).await?;
+                parts.extend(recipes::compare_results(bytes, &made)?);
+            }
+            parts
+        }
     };
-    let verification: Verification = context
-        .connection
-        .call("recipes_verify", json!({ "recipe": recipe }))
-        .await?;
-    let mut parts = verification.parts;
-    if let (Source::Picture(bytes), true) = (&source, arguments.render) {
-        let made = render(context, &recipe).await?;
-        let made = context.connection.read_asset(&made).await?;
-        parts.extend(recipes::compare_results(bytes, &made)?);
-    }
+    let other = match arguments.against {
+        Some(_) => "there",
+        None => "here",
+    };
     let verification = Verification {
         is_same: parts.iter().all(|part| part.is_same),
         parts,
@@ -100,7 +119,7 @@ pub async fn verify(context: &Context, arguments: Verify) -> Result<u8, Refusal>
                 text::shorten(&part.expected, 80)
             } else {
                 format!(
-                    "{} in the file, {} here",
+                    "{} in the file, {} {other}",
                     text::shorten(&part.expected, 80),
                     text::shorten(&part.actual, 160)
                 )
@@ -114,6 +133,19 @@ pub async fn verify(context: &Context, arguments: Verify) -> Result<u8, Refusal>
     } else {
         exit::DIFFERS
     })
+}
+
+/// Compares what two files say and, where both hold results, what they show.
+fn compare_files(
+    source: &Source,
+    recipe: &Recipe,
+    other: &Source,
+) -> Result<Vec<PartComparison>, Refusal> {
+    let mut parts = recipes::compare_recipes(recipe, &other.recipe()?)?;
+    if let (Source::Picture(bytes), Source::Picture(others)) = (source, other) {
+        parts.extend(recipes::compare_results(bytes, others)?);
+    }
+    Ok(parts)
 }
 
 /// Makes the picture again; it stays in the gallery like any other.

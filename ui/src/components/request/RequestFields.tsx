@@ -11,7 +11,7 @@ import { Select } from '@/components/ui/Select';
 import { SliderField } from '@/components/ui/Slider';
 import { cx } from '@/lib/cx';
 import type { Draft } from '@/lib/draft';
-import { titleCase } from '@/lib/format';
+import { samplingName } from '@/lib/format';
 import { randomSeed, readSeed } from '@/lib/seed';
 import { PromptArea } from './PromptArea';
 import { clipFormats, makesClip, pictureFormats, takesImage } from './ability';
@@ -210,7 +210,7 @@ export function AdvancedFields({
         <Select
           {...attributes}
           value={draft[key] ?? values[0] ?? ''}
-          options={values.map((value) => ({ value, label: titleCase(value) }))}
+          options={values.map((value) => ({ value, label: samplingName(value) }))}
           onValue={(value) => onChange({ [key]: value === values[0] ? null : value })}
         />
       )}

@@ -59,7 +59,7 @@ export function StudioPage({
     setAsset(null);
   }
 
-  const run = useJobWindow({ batch: batch ?? 'none' }, 0, MOST_JOBS - 1);
+  const run = useJobWindow(batch ? { batch } : null, 0, MOST_JOBS - 1);
   const jobs = batch
     ? Array.from({ length: Math.min(MOST_JOBS, run.total) }, (_, i) => run.at(i)).filter(
         (job): job is Job => job !== undefined && job.batch === batch,

@@ -13,7 +13,7 @@ import { formatTime, perSecond } from '@/components/player/time';
 import { toastError } from '@/components/toast';
 import { Button, IconButton } from '@/components/ui/Button';
 import { copyText } from '@/lib/clipboard';
-import { formatBytes, formatCount, formatDate, ratioLabel, titleCase } from '@/lib/format';
+import { formatBytes, formatCount, formatDate, ratioLabel, samplingName } from '@/lib/format';
 import { useOverlay } from '@/lib/overlay';
 
 function Section({ title, children }: { title: string; children: ReactNode }) {
@@ -170,7 +170,7 @@ export function Facts({ asset }: { asset: Asset }) {
           {plan.true_cfg !== null && <Fact label="Negative guidance">{plan.true_cfg}</Fact>}
           {plan.step_cache != null && <Fact label="Step reuse">{plan.step_cache}</Fact>}
           <Fact label="Sampler">
-            {titleCase(plan.sampler)} · {titleCase(plan.schedule)}
+            {samplingName(plan.sampler)} · {samplingName(plan.schedule)}
           </Fact>
           <Fact label="Noise">{plan.rng === 'cpu' ? 'CPU generator' : 'CUDA generator'}</Fact>
           {plan.video?.cfg_2 != null && <Fact label="Guidance, low noise">{plan.video.cfg_2}</Fact>}
