@@ -73,8 +73,9 @@ impl DeviceRows {
                 shape,
                 bytes,
                 scales,
+                groups,
             } = tensor;
-            let Some(format) = number_of(*dtype) else {
+            let (Some(format), None) = (number_of(*dtype), groups) else {
                 return Ok(None);
             };
             let scales = (!scales.is_empty())

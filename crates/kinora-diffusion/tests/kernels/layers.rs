@@ -277,6 +277,7 @@ fn every_stored_format_is_widened_to_the_numbers_of_the_plain_reading() {
             shape: vec![rows, columns],
             bytes,
             scales,
+            groups: None,
         };
         let stored = tensor(dtype, bytes, scales);
         let eighths = tensor(Dtype::I8, vec![3; rows * columns], vec![0.125]);
