@@ -152,7 +152,9 @@ try {
     await page.evaluate(async () => {
       const clip = document.querySelector('main video');
       if (clip.readyState < 1)
-        await new Promise((known) => clip.addEventListener('loadedmetadata', known, { once: true }));
+        await new Promise((known) =>
+          clip.addEventListener('loadedmetadata', known, { once: true }),
+        );
       clip.pause();
       clip.currentTime = clip.duration / 2;
       await new Promise((seeked) => clip.addEventListener('seeked', seeked, { once: true }));
