@@ -5,7 +5,7 @@ import { chromium } from '@playwright/test';
 import { spawn } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 
 const root = resolve(import.meta.dirname, '../..');
 const programs = process.env.KINORA_PROGRAMS ?? join(root, 'target/release');
@@ -15,12 +15,16 @@ const PROMPT = 'a red lighthouse by the sea in daylight, sun on the left, white 
 const SEED = '20';
 
 mkdirSync(out, { recursive: true });
-// Another file for a part of the model, as people have them.
-mkdirSync(join(data, 'models/vae'), { recursive: true });
-copyFileSync(
-  join(root, 'starter/image/vae/diffusion_pytorch_model.safetensors'),
-  join(data, 'models/vae/ae-tuned.safetensors'),
-);
+// Other files for parts of the model, as people have them.
+for (const [own, other] of [
+  ['vae/diffusion_pytorch_model', 'vae/ae-tuned'],
+  ['text_encoder/model', 'text_encoders/clip_l-tuned'],
+  ['text_encoder_2/model', 'text_encoders/t5xxl-tuned'],
+]) {
+  const file = join(data, `models/${other}.safetensors`);
+  mkdirSync(dirname(file), { recursive: true });
+  copyFileSync(join(root, `starter/image/${own}.safetensors`), file);
+}
 const server = spawn(join(programs, 'kinora'), ['serve', '--port', '8931', '--json'], {
   env: { ...process.env, KINORA_DATA_DIR: data },
   stdio: ['ignore', 'pipe', 'inherit'],
@@ -90,6 +94,7 @@ try {
     .getByText(/^about .* s/)
     .first()
     .waitFor();
+  await page.getByRole('form').evaluate((form) => (form.firstElementChild.scrollTop = 0));
   await shoot('create');
   await page.getByRole('button', { name: 'Advanced' }).click();
   await page.getByRole('combobox', { name: 'VAE' }).click();
@@ -146,6 +151,10 @@ try {
     await page.getByRole('group', { name: 'Player' }).waitFor();
     await page.evaluate(async () => {
       const clip = document.querySelector('main video');
+      if (clip.readyState < 1)
+        await new Promise((known) =>
+          clip.addEventListener('loadedmetadata', known, { once: true }),
+        );
       clip.pause();
       clip.currentTime = clip.duration / 2;
       await new Promise((seeked) => clip.addEventListener('seeked', seeked, { once: true }));

@@ -68,3 +68,23 @@ test('sessions and settings keep what was changed', async ({ page, studio }) => 
   await go(page, studio, '/settings/system');
   await expect(page.getByText('Engine', { exact: true })).toBeVisible();
 });
+
+test('another theme comes at once where motion is reduced', async ({ page, studio }) => {
+  await page.emulateMedia({ colorScheme: 'dark', reducedMotion: 'reduce' });
+  await go(page, studio, '/models');
+  const colours = () =>
+    page.evaluate(() => {
+      const inner = document.querySelector('h1')!;
+      const probe = inner.appendChild(document.createElement('span'));
+      probe.style.color = 'var(--ink)';
+      const wanted = getComputedStyle(probe).color;
+      probe.remove();
+      return [getComputedStyle(document.body).color, getComputedStyle(inner).color, wanted];
+    });
+  for (const theme of ['light', 'dark', 'light'] as const) {
+    await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' });
+    await expect(page.locator('html')).toHaveAttribute('data-theme', theme);
+    const [body, inner, wanted] = await colours();
+    expect([body, inner], theme).toEqual([wanted, wanted]);
+  }
+});

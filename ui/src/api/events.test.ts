@@ -66,6 +66,26 @@ describe('a changed job', () => {
     expect(stale).toEqual([JSON.stringify(keys.jobList(filter))]);
   });
 
+  it('that ended is asked for again where an older answer is under way', async () => {
+    const [job] = (await makeJobs(1)) as [Job];
+    const filter: JobFilter = { batch: job.batch! };
+    const key = keys.jobPage(filter, 0);
+    client.setQueryData(key, pageOf([job]));
+    let answer: (page: ListPage<Job>) => void = () => undefined;
+    const asked = client.fetchQuery({
+      queryKey: key,
+      queryFn: () => new Promise<ListPage<Job>>((resolve) => (answer = resolve)),
+    });
+    apply({ type: 'job_changed', job: { ...job, state: 'running', epoch: 1 } });
+    expect(stale).toEqual([]);
+    apply({ type: 'job_changed', job: { ...job, state: 'cancelled', epoch: 1 } });
+    expect(stale).toEqual([JSON.stringify(key)]);
+    answer(pageOf([job]));
+    await asked;
+    apply({ type: 'job_changed', job: { ...job, state: 'cancelled', epoch: 1 } });
+    expect(stale).toHaveLength(1);
+  });
+
   it('of another batch leaves a list alone', async () => {
     const [job] = (await makeJobs(1)) as [Job];
     client.setQueryData(keys.jobPage({ batch: 'other' }, 0), pageOf<Job>([]));

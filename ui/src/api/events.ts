@@ -54,9 +54,23 @@ function writeKnown(client: QueryClient, key: QueryKey, value: unknown): void {
   if (client.getQueryState(key)) client.setQueryData(key, value);
 }
 
+/**
+ * An answer that is under way may tell what was before the event, and come after it: what it would
+ * leave wrong for good is asked for again.
+ */
+function doubtAnswers(client: QueryClient, queryKey: QueryKey, markStale: MarkStale): void {
+  const asked = client.getQueryCache().findAll({ queryKey, fetchStatus: 'fetching' });
+  for (const query of asked) markStale(query.queryKey);
+}
+
 function writeJobs(client: QueryClient, jobs: Map<string, Job>, markStale: MarkStale): void {
   for (const job of jobs.values()) {
     writeKnown(client, keys.job(job.id), job);
+    // Of a job that goes on the next event tells more; of one that ended none comes.
+    if (isFinal(job)) {
+      doubtAnswers(client, keys.job(job.id), markStale);
+      doubtAnswers(client, ['jobs', 'list'], markStale);
+    }
     if (job.state !== 'running') progressStore.remove(job.id);
   }
   const seen = new Map<string, Set<string>>();
@@ -208,9 +222,9 @@ export function applyEvents(client: QueryClient, events: Event[], markStale: Mar
   if (assets.size) writeAssets(client, assets, markStale);
   for (const { recipe } of assets.values()) {
     const { parent, source } = recipe.plan;
-    for (const id of [parent, source?.image.asset, source?.mask?.asset, source?.end_image?.asset]) {
-      if (id) markStale(keys.relatives(id));
-    }
+    const more = (source?.more_images ?? []).map(({ image }) => image.asset);
+    const given = [source?.image.asset, source?.mask?.asset, source?.end_image?.asset, ...more];
+    for (const id of [parent, ...given]) if (id) markStale(keys.relatives(id));
   }
   for (const batch of batches.values()) {
     writeKnown(client, keys.batch(batch.id), batch);
