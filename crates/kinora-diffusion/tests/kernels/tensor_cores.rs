@@ -194,7 +194,9 @@ fn convolutions_of_every_kind_equal_the_processors() {
                 conv.forward_add(&x, &rounded(&residual, format.0, dtype, device))
             };
             // Every other one adds a residual.
-            compare("conv_", format, |device, dtype| run(device, dtype, outputs % 2 == 1));
+            compare("conv_", format, |device, dtype| {
+                run(device, dtype, outputs % 2 == 1)
+            });
         }
     }
 }
