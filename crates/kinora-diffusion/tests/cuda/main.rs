@@ -9,3 +9,6 @@ mod machine;
 
 #[path = "../kernels/layers.rs"]
 mod layers;
+
+#[path = "../kernels/tensor_cores.rs"]
+mod tensor_cores;

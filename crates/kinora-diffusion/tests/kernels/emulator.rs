@@ -45,12 +45,6 @@ pub enum Argument {
 }
 
 impl Argument {
-    /// A pointer to nothing.
-    #[allow(dead_code, reason = "kernels with optional inputs come next")]
-    pub const fn null() -> Self {
-        Self::Scalar(Vec::new())
-    }
-
     /// The numbers of a tensor, one after another.
     pub fn tensor(tensor: &Tensor) -> Self {
         let flat = tensor.flatten_all().unwrap();
@@ -83,20 +77,6 @@ pub fn numbers(buffer: &[u8], dtype: DType, shape: &[usize]) -> Tensor {
         .unwrap()
         .to_dtype(DType::F32)
         .unwrap()
-}
-
-#[allow(dead_code, reason = "kernels whose results are rounded come next")]
-/// Fails when any element differs by more than `gate`, or is not a number.
-pub fn assert_close(ours: &Tensor, theirs: &Tensor, gate: f32, what: &str) {
-    assert_eq!(ours.dims(), theirs.dims(), "{what}");
-    let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    for (i, (a, b)) in flat(ours).iter().zip(flat(theirs)).enumerate() {
-        assert!(
-            (a - b).abs() <= gate,
-            "{what}: element {i} of {:?}: {a} is not {b}",
-            ours.dims()
-        );
-    }
 }
 
 /// A kernel file, compiled.
@@ -142,7 +122,6 @@ impl Program {
         for argument in arguments {
             let (is_buffer, bytes) = match argument {
                 Argument::Buffer(bytes) => (1u32, bytes.as_slice()),
-                Argument::Scalar(bytes) if bytes.is_empty() => (0, [0; 8].as_slice()),
                 Argument::Scalar(bytes) => (0, bytes.as_slice()),
             };
             request.extend(is_buffer.to_le_bytes());

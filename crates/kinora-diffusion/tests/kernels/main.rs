@@ -6,8 +6,8 @@
 //!    `REGISTER(kernel)` after each entry point.
 //! 2. Add a module here with `let program = Program::of("NAME")`, and
 //!    `program.run(&launch, &[argument, …], order)` per case: arguments in the kernel's order,
-//!    [`Argument::tensor`] for pointers ([`Argument::null`] for null), [`Argument::scalars`] for a
-//!    number or a struct of numbers. The buffers come back as the kernel left them, in order.
+//!    [`Argument::tensor`] for pointers, [`Argument::scalars`] for a number or a struct of numbers
+//!    (eight zero bytes for a null pointer). The buffers come back as the kernel left them, in order.
 //! 3. Run every case in all of [`Order::ALL`]: what one order hides, another shows.
 //!
 //! Whole layers are tested by `machine`: it stands in place of a GPU while a layer runs, so that what
