@@ -261,6 +261,9 @@ fn outputs_of(factor: &Factor, core: Option<&TensorView>) -> Option<usize> {
     }
 }
 
+/// Rows that a block of a rotation turns at most. Published ones have up to a thousand.
+const LARGEST_BLOCK: usize = 2048;
+
 /// OFT (three dimensions) or BOFT (four) of a layer. A part of a fused layer has its own blocks of the
 /// former; stages of the latter mix all rows.
 fn bind_rotation(
@@ -298,6 +301,13 @@ fn bind_rotation(
         }
         None => None,
     };
+    // Every block is solved for, which takes the cube of its size.
+    let size = own.shape.last().copied().unwrap_or(0);
+    if size > LARGEST_BLOCK {
+        return Err(format!(
+            "its blocks turn {size} rows at once, more than {LARGEST_BLOCK}"
+        ));
+    }
     let most = constraint * rows as f64;
     match own.shape[..] {
         [count, size, other] if size == other && count.checked_mul(size) == Some(rows) => {
