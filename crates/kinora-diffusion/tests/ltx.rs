@@ -62,6 +62,7 @@ fn params(seed: u64) -> LtxParams {
         rng: Rng::Cpu,
         text_tokens: 48,
         first_frame: None,
+        vae_tiling: false,
         latents: None,
     }
 }
@@ -86,6 +87,7 @@ fn params2(seed: u64) -> Ltx2Params {
         text_tokens: 64,
         has_sound: true,
         first_frame: None,
+        vae_tiling: false,
         latents: None,
         audio_latents: None,
     }

@@ -339,6 +339,7 @@ fn ltx_video_equals_the_reference_and_resumes_with_the_bits_of_an_unbroken_run()
         rng: Rng::Cpu,
         text_tokens: recorded.number("max_sequence_length") as usize,
         first_frame: None,
+        vae_tiling: false,
         latents: Some(recorded.latents()),
     }];
     let mut log = Log::default();

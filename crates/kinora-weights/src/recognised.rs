@@ -14,7 +14,7 @@ use crate::{
     glance::glance,
     layout::path_of,
     lora::LoraTargets,
-    ltx::{self, LtxLayout, is_ltx},
+    ltx::{self, LtxEstimate, LtxLayout, is_ltx},
     ltx2::{self, Ltx2Layout, is_ltx2},
     memory::{self, Estimate},
     search::PartSources,
@@ -273,15 +273,16 @@ impl Recognised {
             Self::Wan(layout) => {
                 let frames = (run.frames, run.seen_frames);
                 let clip = (layout.parts).estimate(run.size, frames, run.bytes_per_number);
-                let whole = of_clip(layout.resident_bytes(), clip.activations, clip.decode);
                 Estimate {
+                    weights: layout.resident_bytes(),
+                    activations: clip.activations,
+                    decode: clip.decode,
                     tiled_decode: clip.tiled_decode,
-                    ..whole
                 }
             }
             Self::Ltx(layout) => {
                 let clip = (layout.parts).estimate(run.size, run.frames, run.bytes_per_number);
-                of_clip(layout.total_bytes(), clip.activations, clip.decode)
+                of_clip(layout.total_bytes(), clip)
             }
             Self::Ltx2(layout) => {
                 let clip = layout.parts.estimate(
@@ -291,18 +292,17 @@ impl Recognised {
                     run.text_tokens,
                     run.bytes_per_number,
                 );
-                of_clip(layout.total_bytes(), clip.activations, clip.decode)
+                of_clip(layout.total_bytes(), clip)
             }
         }
     }
 }
 
-/// Clips are decoded in order, frame after frame.
-fn of_clip(weights: u64, activations: u64, decode: u64) -> Estimate {
+fn of_clip(weights: u64, clip: LtxEstimate) -> Estimate {
     Estimate {
         weights,
-        activations,
-        decode,
-        tiled_decode: decode,
+        activations: clip.activations,
+        decode: clip.decode,
+        tiled_decode: clip.tiled_decode,
     }
 }

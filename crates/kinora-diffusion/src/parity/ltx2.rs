@@ -15,6 +15,7 @@ use crate::{
     denoisers::{Ltx2Blindness, Ltx2Input},
     pipelines::{Ltx2Guidance, Ltx2Params, Ltx2Pipeline, RunLimits, packing::to_frames},
     text::Ltx2Text,
+    vae::TileSide,
 };
 
 /// Runs a recorded clip.
@@ -97,6 +98,7 @@ fn read_job(case: &Case, pipeline: &Ltx2Pipeline) -> Result<Ltx2Params> {
         rng: Rng::Cpu,
         text_tokens: inputs.max_sequence_length,
         has_sound: true,
+        vae_tiling: false,
         latents: match &inputs.latents {
             Some(_) => Some(case.noise()?),
             None => None,
@@ -165,7 +167,7 @@ impl Report {
             &job.first_frame,
             self.case.tensor("transformer.call0.in.hidden_states")?,
         ) {
-            let first = pipeline.encode_first(image, job)?;
+            let first = pipeline.encode_first(image, job, TileSide::Whole)?;
             let golden = golden.narrow(0, 0, 1)?.narrow(1, 0, first.dim(1)?)?;
             let stage = "transformer.call0.in.hidden_states of the given frame";
             self.push(stage.into(), &first, &golden, GATE_RUN)?;

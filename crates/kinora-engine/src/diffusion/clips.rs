@@ -101,6 +101,7 @@ pub(super) fn ltx(plan: &Plan, parts: &LtxParts) -> Result<LtxParams> {
         rng: plan.rng,
         text_tokens: plan.text_tokens as usize,
         first_frame,
+        vae_tiling: video.vae_tiling,
         latents: None,
     })
 }
@@ -146,6 +147,7 @@ pub(super) fn ltx2(plan: &Plan, parts: &Ltx2Parts) -> Result<Ltx2Params> {
         text_tokens: plan.text_tokens as usize,
         has_sound: video.sound == Some(true),
         first_frame,
+        vae_tiling: video.vae_tiling,
         latents: None,
         audio_latents: None,
     })

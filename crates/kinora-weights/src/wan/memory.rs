@@ -1,6 +1,7 @@
 //! What a clip of Wan takes besides weights, estimated before it runs.
 
 use super::WanParts;
+use crate::memory::{SMALLEST_SIDE, tiles_waiting};
 
 /// Rows of text and pictures that the blocks attend to, at most in practice.
 const CONTEXT_ROWS: u64 = 512 + 514;
@@ -15,11 +16,6 @@ pub struct ClipEstimate {
     /// Peak of the decoder in the smallest tiles; where that is more, of whole frames.
     pub tiled_decode: u64,
 }
-
-/// Sides of tiles of frames, in pixels, the largest first; neighbours share [`TILE_SHARED`].
-pub const TILE_SIDES: [u64; 4] = [768, 512, 384, 256];
-/// Pixels along an axis that neighbouring tiles share.
-pub const TILE_SHARED: u64 = 64;
 
 impl WanParts {
     /// What a run of a clip of this size needs besides weights, in activations of
@@ -63,28 +59,24 @@ impl WanParts {
                 .saturating_add(64 << 20),
             decode: self.decode_bytes(latent, bytes_per_number),
             tiled_decode: self
-                .tiled_decode((width, height), frames, TILE_SIDES[3], bytes_per_number)
+                .tiled_decode((width, height), frames, SMALLEST_SIDE, bytes_per_number)
                 .min(self.decode_bytes(latent, bytes_per_number)),
         }
     }
 
-    /// What decoding takes in tiles of `side` pixels: one of them on its way, the frames in 8 bits,
-    /// of which every one waits for its last tile, and the edges that the next tiles fade from.
+    /// What decoding takes in tiles of `side` pixels: one of them on its way, and what waits.
     pub fn tiled_decode(
         &self,
         (width, height): (u32, u32),
         frames: u32,
-        side: u64,
+        side: u32,
         bytes_per_number: u64,
     ) -> u64 {
-        let scale = (self.vae.scale() as u64).max(1);
-        let (width, height, frames) = (u64::from(width), u64::from(height), u64::from(frames));
-        let tile = (side.min(width) / scale).saturating_mul(side.min(height) / scale);
-        // Two rows of tiles, which share columns, and two tiles of a row; f32.
-        let edges = (3 * width + 2 * side).saturating_mul(TILE_SHARED * 3 * 4);
-        let each_frame = (3 * width).saturating_mul(height).saturating_add(edges);
+        let scale = (self.vae.scale() as u32).max(1);
+        let latents = |length: u32| u64::from(side.min(length) / scale);
+        let tile = latents(width).saturating_mul(latents(height));
         self.decode_bytes(tile, bytes_per_number)
-            .saturating_add(each_frame.saturating_mul(frames))
+            .saturating_add(tiles_waiting((width, height), frames, side))
     }
 
     /// The decoder at its widest level: the frames of one latent frame, their padded copy, result

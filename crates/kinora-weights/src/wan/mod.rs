@@ -13,10 +13,7 @@ use std::{
 
 use kinora_core::WeightFile;
 
-pub use self::{
-    folders::CLASSES,
-    memory::{ClipEstimate, TILE_SHARED, TILE_SIDES},
-};
+pub use self::{folders::CLASSES, memory::ClipEstimate};
 use crate::{
     ClipVisionParts, Error, LatentStats, Network, Result, T5Config, WanConfig, WanVaeConfig,
     WeightSet,

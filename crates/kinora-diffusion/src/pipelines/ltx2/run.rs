@@ -5,14 +5,17 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 use kinora_core::Stage;
 
-use super::{Ltx2Guidance, Ltx2Params, Ltx2Pipeline, milliseconds};
+use super::{Ltx2Guidance, Ltx2Params, Ltx2Pipeline};
 use crate::{
     Result,
     denoisers::{Ltx2Blindness, Ltx2Context, Ltx2Input, Ltx2Positions, Ltx2Time},
     guidance::rescale,
-    noise::Generator,
-    pipelines::{Checkpoint, JobTimings, RunLimits, RunWatch, packing::to_frames},
-    samplers::Run,
+    pipelines::{
+        JobTimings, RunLimits, RunWatch,
+        clip::{ClipState, frame_times},
+        milliseconds,
+        packing::to_frames,
+    },
     text::Ltx2Text,
 };
 
@@ -47,29 +50,18 @@ impl Both {
 /// One job.
 #[derive(Debug)]
 pub(super) struct Row<'a> {
-    /// Its place in the list of jobs.
-    pub job: usize,
     pub params: &'a Ltx2Params,
     pub positive: Ltx2Text,
     pub negative: Option<Ltx2Text>,
     /// The first latent frame where it is given: (1, tokens of a frame, channels).
     pub first: Option<Tensor>,
-    /// Where the noise stream stands.
-    pub generator: Generator,
     /// Shapes of the latents of picture and sound: tokens and channels.
     pub shapes: [(usize, usize); 2],
-    /// Latents on their way: (1, numbers), picture before sound.
-    pub run: Run,
-    /// Of its checkpoints.
-    pub identity: String,
+    /// Its latents are (1, numbers), picture before sound.
+    pub state: ClipState,
 }
 
 impl Row<'_> {
-    /// Whether no call is left.
-    pub fn is_done(&self) -> bool {
-        self.run.call().is_none()
-    }
-
     /// Picture and sound of a row of numbers, the first frame as it was given.
     pub fn split(&self, latents: &Tensor) -> Result<Both> {
         let [video, audio] = self.shapes;
@@ -99,12 +91,7 @@ impl Row<'_> {
 
     /// The times of the frames of tokens: a given frame has no noise.
     fn times(&self, time: f32, frames: usize) -> Vec<f32> {
-        match self.first {
-            Some(_) => (0..frames)
-                .map(|frame| if frame == 0 { 0.0 } else { time })
-                .collect(),
-            None => vec![time],
-        }
+        frame_times(self.first.is_some(), time, frames)
     }
 }
 
@@ -125,17 +112,17 @@ impl Ltx2Pipeline {
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<()> {
-        let job = row.job;
-        let steps = row.run.program().calls.len() as u32;
-        if row.is_done() || watch.is_cancelled(job) {
+        let job = row.state.job;
+        let steps = row.state.run.program().calls.len() as u32;
+        if row.state.is_done() || watch.is_cancelled(job) {
             return Ok(());
         }
-        watch.stage(job, Stage::Generating, row.run.done() as u32, steps);
+        watch.stage(job, Stage::Generating, row.state.run.done() as u32, steps);
         timings[job].batch = 1;
         let clock = Instant::now();
         let frames = self.token_grid(row.params)[0];
         let prepared = self.prepare_step(row, limits)?;
-        let times: Vec<(Ltx2Time, f64)> = row.run.program().calls[row.run.done()..]
+        let times: Vec<(Ltx2Time, f64)> = row.state.run.program().calls[row.state.run.done()..]
             .iter()
             .map(|call| {
                 let time = call.timestep as f32;
@@ -153,33 +140,29 @@ impl Ltx2Pipeline {
                 return Ok(());
             }
             let clock = Instant::now();
-            let latents = row.split(&row.run.input()?)?;
+            let latents = row.split(&row.state.run.input()?)?;
             let velocity = self.predict(row.params, &prepared, &latents, time, *sigma)?;
             let velocity = velocity.join()?;
-            let noise = row.run.draw(std::slice::from_mut(&mut row.generator))?;
+            let noise = row
+                .state
+                .run
+                .draw(std::slice::from_mut(&mut row.state.generator))?;
             // Where the flow would end if it went on straight.
             let ahead = match watch.wants_preview(job) {
-                true => Some(row.run.look_ahead(&velocity)?),
+                true => Some(row.state.run.look_ahead(&velocity)?),
                 false => None,
             };
-            row.run.advance(&velocity, noise.as_ref())?;
+            row.state.run.advance(&velocity, noise.as_ref())?;
             if row.first.is_some() {
-                let kept = row.split(row.run.latents())?.join()?;
-                row.run.replace_latents(kept)?;
+                let kept = row.split(row.state.run.latents())?.join()?;
+                row.state.run.replace_latents(kept)?;
             }
             self.device.synchronize()?;
             timings[job].generating_ms += milliseconds(clock);
-            let done = row.run.done() as u32;
+            let done = row.state.run.done() as u32;
             watch.stage(job, Stage::Generating, done, steps);
             if watch.wants_checkpoint(job) {
-                let checkpoint = Checkpoint {
-                    step: done,
-                    state: row.run.state(0)?,
-                    noise: row.generator.save(),
-                    anchors: Vec::new(),
-                    identity: row.identity.clone(),
-                };
-                watch.checkpoint(job, &checkpoint)?;
+                row.state.keep(watch)?;
             }
             if let Some(ahead) = ahead {
                 self.show(row, &ahead, watch)?;
@@ -282,7 +265,7 @@ impl Ltx2Pipeline {
         let pictures = (0..frames.dim(0)?)
             .map(|i| preview.render(&frames.narrow(0, i, 1)?.contiguous()?))
             .collect::<Result<Vec<_>>>()?;
-        watch.preview_clip(row.job, pictures);
+        watch.preview_clip(row.state.job, pictures);
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Error, Result,
     noise::Generator,
-    pipelines::{Checkpoint, ImageParams, JobTimings, RunWatch, checkpoint::Identity},
+    pipelines::{Checkpoint, ImageParams, JobTimings, RunLimits, RunWatch, checkpoint::Identity},
     samplers::{Options, Program, Run, config::AlignedModel},
 };
 
@@ -30,6 +30,7 @@ impl UnetStage {
         &self,
         jobs: &'a [ImageParams],
         texts: Vec<Prompted>,
+        limits: RunLimits,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Row<'a>>> {
@@ -39,6 +40,8 @@ impl UnetStage {
             let Some(params) = jobs.get(job) else {
                 continue;
             };
+            let checkpoint = watch.resume(job);
+            let earlier = checkpoint.as_ref().and_then(|checkpoint| checkpoint.tiles);
             let program = Arc::new(self.program(params)?);
             let end = self.last_call(&program, params)?;
             let start = self.start(&program, params)?;
@@ -49,10 +52,11 @@ impl UnetStage {
                 end,
                 generator: start.generator,
                 kept: start.kept,
+                tiling: self.tiling(params, limits, earlier)?,
                 identity: String::new(),
             };
             row.identity = self.identify(&row)?;
-            if let Some(checkpoint) = watch.resume(job) {
+            if let Some(checkpoint) = checkpoint {
                 self.resume(&mut row, &checkpoint)?;
                 timings[job].resumed_steps = row.progress(row.run.done()).0;
             }
