@@ -275,7 +275,7 @@ fn clips_of_ltx_video_have_the_tiles_that_were_decided_first() {
     for (case, first_frame) in [("ltx_video_095", None), ("ltx_i2v", Some(picture(600)))] {
         let layout = detect_ltx(&model(case)).unwrap();
         let mut pipeline = LtxPipeline::open(&layout, &CPU, DType::F32, &mut |_| {}).unwrap();
-        let job = ltx((1024, 512), first_frame);
+        let job = ltx((1024, 1024), first_frame);
         let size = (job.width, job.height);
         let vae = &layout.parts.vae;
         let estimate = layout.parts.estimate(size, job.frames, BYTES);
@@ -290,15 +290,15 @@ fn clips_of_ltx_video_have_the_tiles_that_were_decided_first() {
         };
         check(case, tight, side, &mut |limits, log| run(&job, limits, log));
 
-        // Where it is asked for, the reference's: 32 × 16 latents in tiles of 16, 14 apart: three in
-        // a row, of one row or two, two latent frames each.
+        // Where it is asked for, the reference's: 32 × 32 latents in tiles of 16, 14 apart: three by
+        // three, two latent frames each.
         let asked = LtxParams {
             vae_tiling: true,
             ..job.clone()
         };
         let mut log = Log::default();
         run(&asked, RunLimits::NONE, &mut log).unwrap();
-        assert_eq!((log.decoding, log.pictures.len()), (12, 9), "{case}");
+        assert_eq!((log.decoding, log.pictures.len()), (18, 9), "{case}");
         let mut stopped = Log {
             stop_at: Some(3),
             ..Log::default()
@@ -316,7 +316,7 @@ fn clips_of_ltx_2_have_the_tiles_that_were_decided_first() {
         prompt: "waves crashing at sunset".into(),
         negative_prompt: String::new(),
         width: 1024,
-        height: 512,
+        height: 1024,
         frames: 9,
         frame_rate: 25.0,
         steps: 1,

@@ -42,8 +42,8 @@ pub const TILE_SHARED: u32 = 64;
 /// that the next tiles fade from.
 pub fn tiles_waiting((width, height): (u32, u32), frames: u32, side: u32) -> u64 {
     let (width, height) = (u64::from(width), u64::from(height));
-    // Two rows of tiles, which share columns, and two tiles of a row; f32.
-    let edges = (3 * width + 2 * u64::from(side)).saturating_mul(u64::from(TILE_SHARED) * 3 * 4);
+    // Of a row of tiles, which share columns, and of a tile; f32.
+    let edges = (3 * width / 2 + u64::from(side)).saturating_mul(u64::from(TILE_SHARED) * 3 * 4);
     let each_frame = (3 * width).saturating_mul(height).saturating_add(edges);
     each_frame.saturating_mul(frames.into())
 }

@@ -12,6 +12,8 @@
 //! weight grows as 0, 1/n … (n − 1)/n, then the same over shared columns with the tile to the left,
 //! whose own fades are done. Each tile keeps its first `stride` rows and columns.
 
+use std::collections::VecDeque;
+
 use candle_core::{DType, Tensor};
 
 use crate::{Error, Result, error::bail_shape};
@@ -141,26 +143,32 @@ pub(super) fn decode(
     let (rows, columns) = (tiles.spans(rows), tiles.spans(columns));
     let shared = tiles.shared() * scales.unit;
     let mut done = 0;
-    // The last rows of the tiles above, by column and run of frames.
-    let mut above: Vec<Vec<Tensor>> = Vec::new();
-    for row in &rows {
+    // The last rows of the tiles above, by column and run of frames. Edges go as they are used:
+    // there are as many of them as frames.
+    let mut above: Vec<VecDeque<Tensor>> = Vec::new();
+    for (r, row) in rows.iter().enumerate() {
         let mut below = Vec::with_capacity(columns.len());
         // The last columns of the tile to the left, by run of frames.
-        let mut left: Vec<Tensor> = Vec::new();
+        let mut left: VecDeque<Tensor> = VecDeque::new();
         for (c, column) in columns.iter().enumerate() {
             decoder.begin((row.len, column.len))?;
-            let (mut bottoms, mut rights) = (Vec::new(), Vec::new());
+            let (mut bottoms, mut rights) = (VecDeque::new(), VecDeque::new());
+            let (has_below, has_right) = (r + 1 < rows.len(), c + 1 < columns.len());
             let mut frame = 0;
             let mut join = |part: Tensor| -> Result<()> {
-                let (mut part, run) = (part.to_dtype(DType::F32)?, bottoms.len());
-                if let Some(above) = above.get(c).and_then(|runs| runs.get(run)) {
-                    part = fade(above, &part, 2, shared)?;
+                let mut part = part.to_dtype(DType::F32)?;
+                if let Some(above) = above.get_mut(c).and_then(VecDeque::pop_front) {
+                    part = fade(&above, &part, 2, shared)?;
                 }
-                if let Some(left) = left.get(run) {
-                    part = fade(left, &part, 3, shared)?;
+                if let Some(left) = left.pop_front() {
+                    part = fade(&left, &part, 3, shared)?;
                 }
-                bottoms.push(tail(&part, 2, shared)?);
-                rights.push(tail(&part, 3, shared)?);
+                if has_below {
+                    bottoms.push_back(tail(&part, 2, shared)?);
+                }
+                if has_right {
+                    rights.push_back(tail(&part, 3, shared)?);
+                }
                 let part = part.narrow(2, 0, row.kept * scales.unit)?.narrow(
                     3,
                     0,

@@ -1,6 +1,7 @@
 //! What a clip of Wan takes besides weights, estimated before it runs.
 
 use super::WanParts;
+use crate::WanVaeConfig;
 use crate::memory::{SMALLEST_SIDE, tiles_waiting};
 
 /// Rows of text and pictures that the blocks attend to, at most in practice.
@@ -57,10 +58,10 @@ impl WanParts {
                 .saturating_mul(bytes_per_number)
                 .saturating_add(whole)
                 .saturating_add(64 << 20),
-            decode: self.decode_bytes(latent, bytes_per_number),
+            decode: decode_bytes(&self.vae, latent, bytes_per_number),
             tiled_decode: self
                 .tiled_decode((width, height), frames, SMALLEST_SIDE, bytes_per_number)
-                .min(self.decode_bytes(latent, bytes_per_number)),
+                .min(decode_bytes(&self.vae, latent, bytes_per_number)),
         }
     }
 
@@ -75,31 +76,30 @@ impl WanParts {
         let scale = (self.vae.scale() as u32).max(1);
         let latents = |length: u32| u64::from(side.min(length) / scale);
         let tile = latents(width).saturating_mul(latents(height));
-        self.decode_bytes(tile, bytes_per_number)
+        decode_bytes(&self.vae, tile, bytes_per_number)
             .saturating_add(tiles_waiting((width, height), frames, side))
     }
+}
 
-    /// The decoder at its widest level: the frames of one latent frame, their padded copy, result
-    /// and residual; and what every convolution remembers.
-    fn decode_bytes(&self, latents: u64, bytes_per_number: u64) -> u64 {
-        let vae = &self.vae;
-        let levels = vae.multipliers.len();
-        let mut frames = 1u64;
-        let (mut widest, mut remembered) = (0u64, 0u64);
-        for (i, factor) in vae.multipliers.iter().rev().enumerate() {
-            let width = (factor * vae.decoder_base_dim) as u64;
-            let pixels = latents.saturating_mul(1 << (2 * i));
-            let row = pixels.saturating_mul(width);
-            widest = widest.max(row.saturating_mul(4 * frames + 2));
-            remembered = remembered
-                .saturating_add(row.saturating_mul(4 * (vae.blocks_per_level as u64 + 1)));
-            if i + 1 < levels && vae.halves_time[levels - 2 - i] {
-                frames *= 2;
-            }
+/// The decoder at its widest level: the frames of one latent frame, their padded copy, result
+/// and residual; and what every convolution remembers.
+pub fn decode_bytes(vae: &WanVaeConfig, latents: u64, bytes_per_number: u64) -> u64 {
+    let levels = vae.multipliers.len();
+    let mut frames = 1u64;
+    let (mut widest, mut remembered) = (0u64, 0u64);
+    for (i, factor) in vae.multipliers.iter().rev().enumerate() {
+        let width = (factor * vae.decoder_base_dim) as u64;
+        let pixels = latents.saturating_mul(1 << (2 * i));
+        let row = pixels.saturating_mul(width);
+        widest = widest.max(row.saturating_mul(4 * frames + 2));
+        remembered = remembered
+            .saturating_add(row.saturating_mul(4 * (vae.blocks_per_level as u64 + 1)));
+        if i + 1 < levels && vae.halves_time[levels - 2 - i] {
+            frames *= 2;
         }
-        widest
-            .saturating_add(remembered)
-            .saturating_mul(bytes_per_number)
-            .saturating_add(32 << 20)
     }
+    widest
+        .saturating_add(remembered)
+        .saturating_mul(bytes_per_number)
+        .saturating_add(32 << 20)
 }
