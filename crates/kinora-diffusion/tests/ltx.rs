@@ -81,6 +81,7 @@ fn params2(seed: u64) -> Ltx2Params {
         blind_blocks: Vec::new(),
         is_crossed: None,
         sampler: None,
+        step_cache: 0.0,
         shift: None,
         seed,
         rng: Rng::Cpu,

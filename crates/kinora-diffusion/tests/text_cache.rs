@@ -325,6 +325,7 @@ fn ltx_2_reads_no_encoder_twice() {
         blind_blocks: Vec::new(),
         is_crossed: None,
         sampler: None,
+        step_cache: 0.0,
         shift: None,
         seed: 1,
         rng: Rng::Cpu,

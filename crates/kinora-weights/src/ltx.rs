@@ -126,8 +126,8 @@ pub(crate) fn tokens_of(vae: &LtxVaeConfig, (width, height): (u32, u32), frames:
         .saturating_mul(frames)
 }
 
-/// The decoder at its widest level: the frames of one latent frame, their padded copy, result and
-/// residual; and what every convolution remembers.
+/// The decoder at its widest level: what is on its way of the frames of one latent frame, as it was
+/// measured on the processor; what every convolution remembers; and the pixels of those frames.
 pub fn decode_bytes(vae: &LtxVaeConfig, (width, height): (u32, u32), bytes_per_number: u64) -> u64 {
     let scale = vae.scale().max(1) as u64;
     let mut pixels = (u64::from(width) / scale).saturating_mul(u64::from(height) / scale);
@@ -144,12 +144,18 @@ pub fn decode_bytes(vae: &LtxVaeConfig, (width, height): (u32, u32), bytes_per_n
             frames *= t as u64;
         }
         let row = pixels.saturating_mul(channels as u64);
-        widest = widest.max(row.saturating_mul(4 * frames + 4));
+        // Input, norm, padded and packed copies, results, sums, and what waits for a frame ahead.
+        widest = widest.max(row.saturating_mul(30 * frames));
         // Two convolutions of two frames each, and what waits for them.
         remembered = remembered.saturating_add(row.saturating_mul(6 * (blocks as u64 + 1)));
     }
+    // Twice: as patches and as pixels.
+    let made = u64::from(width)
+        .saturating_mul(height.into())
+        .saturating_mul(2 * 3 * vae.time_scale() as u64);
     widest
         .saturating_add(remembered)
+        .saturating_add(made)
         .saturating_mul(bytes_per_number)
         .saturating_add(32 << 20)
 }

@@ -250,11 +250,28 @@ impl Recognised {
                 let tokens = grid(self.size_step().into()).saturating_mul(frames);
                 (tokens, layout.parts.transformer.hidden())
             }
-            Self::Ltx2(_) => return 0,
+            Self::Ltx2(layout) => {
+                let (parts, rate) = (&layout.parts, f64::from(run.fps.max(1)));
+                let frames = latent_frames(parts.vae.time_scale());
+                let tokens = grid(self.size_step().into()).saturating_mul(frames);
+                let sound = parts.audio.tokens(run.frames, rate) as u64;
+                // In tokens of the picture.
+                let share = sound.saturating_mul(parts.audio.hidden() as u64);
+                let hidden = parts.transformer.hidden();
+                (
+                    tokens.saturating_add(share / hidden.max(1) as u64 + 1),
+                    hidden,
+                )
+            }
+        };
+        let passes = match (self, run.kept_passes) {
+            // Guided plans are led away from two more.
+            (Self::Ltx2(_), 2..) => 4,
+            (_, passes) => passes,
         };
         let factors = [
             hidden as u64,
-            2 * u64::from(run.kept_passes),
+            2 * u64::from(passes),
             run.batch as u64,
             run.bytes_per_number,
         ];

@@ -93,6 +93,7 @@ fn read_job(case: &Case, pipeline: &Ltx2Pipeline) -> Result<Ltx2Params> {
             .unwrap_or_default(),
         is_crossed: Some(inputs.use_cross_timestep.unwrap_or(true)),
         sampler: None,
+        step_cache: 0.0,
         shift: None,
         seed: inputs.generator_seed.unwrap_or(0),
         rng: Rng::Cpu,

@@ -42,6 +42,7 @@ use crate::{
     noise::Generator,
     previews::LatentPreview,
     samplers::{Config, Options, Program, Run, schedule, spacing::linspace},
+    step_cache,
     text::{GemmaEncoder, Ltx2Connectors, Ltx2Text, Tokenizer},
     vae::{LtxAudioVae, LtxVae, TileSide, Vocoder, to_pixels},
     vision::resample::{Filter, resize},
@@ -254,6 +255,7 @@ impl Ltx2Pipeline {
             shift: params.shift,
         };
         ask.check()?;
+        step_cache::check(params.step_cache)?;
         for guidance in [params.guidance, params.audio_guidance] {
             check_scales([guidance.text, guidance.blind, guidance.alone])?;
             check_share("the rescaling of guidance", guidance.rescale)?;
@@ -275,7 +277,24 @@ impl Ltx2Pipeline {
             params.text_tokens,
             self.dtype.size_in_bytes() as u64,
         );
-        let needed = estimate.activations.max(estimate.tiled_decode);
+        let tokens = [
+            (
+                self.token_grid(params).iter().product(),
+                self.parts.transformer.hidden(),
+            ),
+            (self.audio_tokens(params), self.parts.audio.hidden()),
+        ];
+        let kept = tokens.map(|(tokens, width): (usize, usize)| {
+            step_cache::kept_bytes(
+                params.step_cache,
+                params.passes().into(),
+                tokens as u64,
+                width as u64,
+                self.dtype.size_in_bytes() as u64,
+            )
+        });
+        let kept = kept[0].saturating_add(kept[1]);
+        let needed = (estimate.activations.saturating_add(kept)).max(estimate.tiled_decode);
         if needed > limits.memory {
             return Err(Error::OutOfMemory {
                 needed,
@@ -485,6 +504,9 @@ impl Ltx2Pipeline {
         );
         let rate = params.frame_rate;
         identity.add(format!("{sizes:?} {guidance:?} {rate} {:?}", params.sampler).as_bytes());
+        if params.step_cache > 0.0 {
+            identity.add(format!("step cache {:?}", params.step_cache).as_bytes());
+        }
         let program = row.state.run.program();
         identity.add_f32s(&program.sigmas);
         let times: Vec<f32> = program

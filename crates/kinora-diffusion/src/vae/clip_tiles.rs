@@ -83,7 +83,7 @@ impl ClipTiles {
     fn spans(self, total: usize) -> Vec<Span> {
         let stride = self.stride.clamp(1, self.size.max(1));
         // What is left out is no more than neighbours share.
-        let least = self.least.clamp(1, self.shared().max(1));
+        let least = self.least.clamp(1, self.shared() + 1);
         let starts = (0..total).step_by(stride);
         let starts: Vec<usize> = starts
             .filter(|start| *start == 0 || total - start >= least)
@@ -307,7 +307,7 @@ mod tests {
                     }
                     assert_eq!(next, total, "{tiles:?}");
                     let shortest = spans.iter().map(|span| span.len).min();
-                    let bound = least.min(size - stride).max(1).min(total);
+                    let bound = least.min(size - stride + 1).min(total);
                     assert!(shortest >= Some(bound), "{total} {tiles:?}");
                 }
             }

@@ -76,24 +76,30 @@ impl WanParts {
         let scale = (self.vae.scale() as u32).max(1);
         let latents = |length: u32| u64::from(side.min(length) / scale);
         let tile = latents(width).saturating_mul(latents(height));
-        decode_bytes(&self.vae, tile, bytes_per_number)
-            .saturating_add(tiles_waiting((width, height), frames, side))
+        decode_bytes(&self.vae, tile, bytes_per_number).saturating_add(tiles_waiting(
+            (width, height),
+            frames,
+            side,
+        ))
     }
 }
 
-/// The decoder at its widest level: the frames of one latent frame, their padded copy, result
-/// and residual; and what every convolution remembers.
+/// The decoder at its widest level: what is on its way of the frames of one latent frame, as it was
+/// measured on the processor, and what every convolution remembers.
 pub fn decode_bytes(vae: &WanVaeConfig, latents: u64, bytes_per_number: u64) -> u64 {
     let levels = vae.multipliers.len();
     let mut frames = 1u64;
     let (mut widest, mut remembered) = (0u64, 0u64);
+    // Input, norm, padded and packed copies, results and sums of each frame; and, of residual
+    // samplers, the way around.
+    let copies = if vae.is_residual { 21 } else { 16 };
     for (i, factor) in vae.multipliers.iter().rev().enumerate() {
         let width = (factor * vae.decoder_base_dim) as u64;
         let pixels = latents.saturating_mul(1 << (2 * i));
         let row = pixels.saturating_mul(width);
-        widest = widest.max(row.saturating_mul(4 * frames + 2));
-        remembered = remembered
-            .saturating_add(row.saturating_mul(4 * (vae.blocks_per_level as u64 + 1)));
+        widest = widest.max(row.saturating_mul(copies * frames + 2));
+        remembered =
+            remembered.saturating_add(row.saturating_mul(4 * (vae.blocks_per_level as u64 + 1)));
         if i + 1 < levels && vae.halves_time[levels - 2 - i] {
             frames *= 2;
         }

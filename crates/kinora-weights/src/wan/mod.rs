@@ -13,7 +13,10 @@ use std::{
 
 use kinora_core::WeightFile;
 
-pub use self::{folders::CLASSES, memory::{ClipEstimate, decode_bytes}};
+pub use self::{
+    folders::CLASSES,
+    memory::{ClipEstimate, decode_bytes},
+};
 use crate::{
     ClipVisionParts, Error, LatentStats, Network, Result, T5Config, WanConfig, WanVaeConfig,
     WeightSet,

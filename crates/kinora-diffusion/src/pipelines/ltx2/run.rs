@@ -1,6 +1,6 @@
 //! A clip with sound on its way through the denoiser.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use candle_core::{DType, Tensor};
 use kinora_core::Stage;
@@ -16,6 +16,7 @@ use crate::{
         milliseconds,
         packing::to_frames,
     },
+    step_cache::{Anchor, PassCaches},
     text::Ltx2Text,
 };
 
@@ -103,6 +104,23 @@ struct Prepared {
     positions: Ltx2Positions,
 }
 
+impl Prepared {
+    /// Empty caches for the calls of a step, in their order, where steps are reused.
+    fn caches(&self, params: &Ltx2Params) -> Option<PassCaches> {
+        let mut rows = match &self.negative {
+            Some((_, true)) => vec![2],
+            Some((_, false)) => vec![1, 1],
+            None => vec![1],
+        };
+        let others = [
+            params.is_guided_by_blindness(),
+            params.is_guided_by_solitude(),
+        ];
+        rows.extend(others.into_iter().filter(|is_there| *is_there).map(|_| 1));
+        PassCaches::of_rows(params.step_cache, &rows)
+    }
+}
+
 impl Ltx2Pipeline {
     /// Takes a clip through its steps, from the first open one.
     pub(super) fn denoise(
@@ -122,27 +140,54 @@ impl Ltx2Pipeline {
         let clock = Instant::now();
         let frames = self.token_grid(row.params)[0];
         let prepared = self.prepare_step(row, limits)?;
-        let times: Vec<(Ltx2Time, f64)> = row.state.run.program().calls[row.state.run.done()..]
-            .iter()
-            .map(|call| {
-                let time = call.timestep as f32;
-                let times = row.times(time, frames);
-                let is_crossed = self.is_crossed(row.params);
-                let time = self
-                    .denoiser
-                    .embed_time(&times, time, is_crossed, &self.device)?;
-                Ok((time, call.timestep / TIMES))
-            })
-            .collect::<Result<_>>()?;
+        let program = Arc::clone(row.state.run.program());
+        let embed = |row: &Row, call: usize| {
+            let timestep = program.calls[call].timestep;
+            let times = row.times(timestep as f32, frames);
+            let is_crossed = self.is_crossed(row.params);
+            let time =
+                (self.denoiser).embed_time(&times, timestep as f32, is_crossed, &self.device)?;
+            Ok((time, timestep / TIMES))
+        };
+        let times = (row.state.run.done()..program.calls.len())
+            .map(|call| embed(row, call))
+            .collect::<Result<Vec<(Ltx2Time, f64)>>>()?;
+        let mut caches = prepared.caches(row.params);
+        if let Some(caches) = &mut caches {
+            // The steps that an earlier attempt remembered are computed again.
+            for call in row.state.anchors.calls() {
+                let Some(anchor) = row.state.anchors.at(call) else {
+                    continue;
+                };
+                let at = embed(row, call)?;
+                let latents = row.split(&anchor.latents)?;
+                let mut own = prepared.caches(row.params);
+                self.predict(row.params, &prepared, &latents, &at, own.as_mut())?;
+                if let Some(own) = &mut own {
+                    caches.take(own, |pass| row.state.anchors.is_at(pass, call));
+                }
+            }
+        }
         timings[job].generating_ms += milliseconds(clock);
-        for (time, sigma) in &times {
+        for at in &times {
             if watch.is_cancelled(job) {
                 return Ok(());
             }
             let clock = Instant::now();
-            let latents = row.split(&row.state.run.input()?)?;
-            let velocity = self.predict(row.params, &prepared, &latents, time, *sigma)?;
+            let input = row.state.run.input()?;
+            let latents = row.split(&input)?;
+            let velocity = self.predict(row.params, &prepared, &latents, at, caches.as_mut())?;
             let velocity = velocity.join()?;
+            if let Some(caches) = &caches {
+                let call = row.state.run.done();
+                row.state.anchors.note(
+                    caches,
+                    &Anchor {
+                        call,
+                        latents: input,
+                    },
+                );
+            }
             let noise = row
                 .state
                 .run
@@ -193,19 +238,23 @@ impl Ltx2Pipeline {
         params: &Ltx2Params,
         prepared: &Prepared,
         latents: &Both,
-        time: &Ltx2Time,
-        sigma: f64,
+        (time, sigma): &(Ltx2Time, f64),
+        mut caches: Option<&mut PassCaches>,
     ) -> Result<Both> {
-        let call = |latents: &Both, context: &Ltx2Context, blindness: Ltx2Blindness| {
+        let mut pass = 0;
+        let mut call = |latents: &Both, context: &Ltx2Context, blindness: Ltx2Blindness| {
             let latents = latents.map(|x| Ok(x.to_dtype(self.dtype)?))?;
-            let (video, audio) = self.denoiser.forward(&Ltx2Input {
+            let cache = caches.as_deref_mut().and_then(|caches| caches.of(pass));
+            pass += latents.video.dim(0)?;
+            let input = Ltx2Input {
                 video: &latents.video,
                 audio: &latents.audio,
                 context,
                 time,
                 positions: &prepared.positions,
                 blindness,
-            })?;
+            };
+            let (video, audio) = self.denoiser.forward_reusing(&input, cache)?;
             Both { video, audio }.map(|x| Ok(x.to_dtype(DType::F32)?))
         };
         let plain = Ltx2Blindness::None;
@@ -248,7 +297,7 @@ impl Ltx2Pipeline {
                 &weaker,
                 guidance.rescale,
                 pick(latents),
-                sigma,
+                *sigma,
             )
         };
         Ok(Both {
