@@ -290,6 +290,9 @@ fn clips_of_ltx_video_have_the_tiles_that_were_decided_first() {
         };
         check(case, tight, side, &mut |limits, log| run(&job, limits, log));
 
+        if case != "ltx_video_095" {
+            continue;
+        }
         // Where it is asked for, the reference's: 32 × 32 latents in tiles of 16, 14 apart: three by
         // three, two latent frames each.
         let asked = LtxParams {

@@ -7,12 +7,18 @@
 
 use std::path::Path;
 
+use candle_core::{DType, Device};
+use kinora_core::plan::NUMERICS;
 use kinora_weights::{Dtype, Header, WeightSet};
 use sha2::{Digest, Sha256};
 
 use super::tensor_file::{TensorFile, write_atomically};
 use crate::{
-    Error, Result, noise::Generator, samplers::State, step_cache::StoredAnchor, vae::TileSide,
+    Error, Result,
+    noise::Generator,
+    samplers::{Program, State},
+    step_cache::StoredAnchor,
+    vae::TileSide,
 };
 
 /// Of the file's content; a file of another version is not used.
@@ -52,6 +58,24 @@ pub(crate) struct Identity(Sha256);
 impl Identity {
     pub fn new() -> Self {
         Self(Sha256::new())
+    }
+
+    /// Of a run, with what every family's runs are told apart by: how numbers are computed, the weight
+    /// files, what adapters change of them, device and number format.
+    pub fn of_run(files: &str, adapters: &str, (device, dtype): (&Device, DType)) -> Self {
+        let mut identity = Self::new();
+        for part in [NUMERICS, files, adapters] {
+            identity.add(part.as_bytes());
+        }
+        identity.add(format!("{:?} {dtype:?}", device.location()).as_bytes());
+        identity
+    }
+
+    /// Noise levels and times of every step.
+    pub fn add_program(&mut self, program: &Program) {
+        self.add_f32s(&program.sigmas);
+        let times = program.calls.iter().map(|call| call.timestep as f32);
+        self.add_f32s(&times.collect::<Vec<_>>());
     }
 
     pub fn add(&mut self, part: &[u8]) {

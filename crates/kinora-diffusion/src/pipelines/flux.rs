@@ -16,7 +16,7 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
-use kinora_core::{Stage, plan::NUMERICS};
+use kinora_core::Stage;
 use kinora_weights::{
     Component, FluxKind, FluxParts, ModelLayout, Tokenizer as TokenizerFolder,
     lora::{LoraComponent, LoraTargets},
@@ -408,11 +408,8 @@ impl FluxPipeline {
 
     /// Everything that decides what the latents become.
     fn identify(&self, row: &Row) -> Result<String> {
-        let mut identity = Identity::new();
-        identity.add(NUMERICS.as_bytes());
-        identity.add(self.files.as_bytes());
-        identity.add(self.adapted.describe().as_bytes());
-        identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
+        let computes_in = (&self.device, self.dtype);
+        let mut identity = Identity::of_run(&self.files, &self.adapted.describe(), computes_in);
         let params = row.params;
         let numbers = [params.guidance, params.true_cfg];
         identity.add(format!("{} {} {numbers:?}", params.width, params.height).as_bytes());

@@ -14,7 +14,6 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
-use kinora_core::plan::NUMERICS;
 use kinora_weights::{
     SchedulerConfig,
     lora::{LoraComponent, LoraTargets},
@@ -425,11 +424,8 @@ impl LtxPipeline {
 
     /// Everything that decides what the latents become.
     fn identify(&self, row: &Row) -> Result<String> {
-        let mut identity = Identity::new();
-        identity.add(NUMERICS.as_bytes());
-        identity.add(self.files.as_bytes());
-        identity.add(self.adapted.describe().as_bytes());
-        identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
+        let computes_in = (&self.device, self.dtype);
+        let mut identity = Identity::of_run(&self.files, &self.adapted.describe(), computes_in);
         let params = row.params;
         let sizes = (params.width, params.height, params.frames);
         let guidance = (params.active_guidance(), params.guidance_rescale);
@@ -438,14 +434,7 @@ impl LtxPipeline {
         if params.step_cache > 0.0 {
             identity.add(format!("step cache {:?}", params.step_cache).as_bytes());
         }
-        let program = row.state.run.program();
-        identity.add_f32s(&program.sigmas);
-        let times: Vec<f32> = program
-            .calls
-            .iter()
-            .map(|call| call.timestep as f32)
-            .collect();
-        identity.add_f32s(&times);
+        identity.add_program(row.state.run.program());
         let texts = [Some(&row.positive), row.negative.as_ref()];
         let tensors = texts.into_iter().chain([row.first.as_ref()]);
         for tensor in tensors.flatten() {

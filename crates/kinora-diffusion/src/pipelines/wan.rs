@@ -17,7 +17,7 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
-use kinora_core::{Expert, plan::NUMERICS};
+use kinora_core::Expert;
 use kinora_weights::{
     lora::LoraTargets,
     wan::{WanComponent, WanInput as Input, WanLayout, WanParts},
@@ -443,11 +443,9 @@ impl WanPipeline {
 
     /// Everything that decides what the latents become.
     fn identify(&self, row: &Row) -> Result<String> {
-        let mut identity = Identity::new();
-        identity.add(NUMERICS.as_bytes());
-        identity.add(self.files.as_bytes());
-        identity.add(self.experts.adapted.describe().as_bytes());
-        identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
+        let computes_in = (&self.device, self.dtype);
+        let mut identity =
+            Identity::of_run(&self.files, &self.experts.adapted.describe(), computes_in);
         let params = row.params;
         let guidance = [false, true].map(|is_low| params.active_guidance(is_low));
         let sizes = (params.width, params.height, params.frames, row.first_low);
@@ -458,14 +456,7 @@ impl WanPipeline {
         if let Some(windows) = &row.windows {
             identity.add(format!("{windows:?}").as_bytes());
         }
-        let program = row.state.run.program();
-        identity.add_f32s(&program.sigmas);
-        let times: Vec<f32> = program
-            .calls
-            .iter()
-            .map(|call| call.timestep as f32)
-            .collect();
-        identity.add_f32s(&times);
+        identity.add_program(row.state.run.program());
         for text in [Some(&row.positive), row.negative.as_ref()]
             .into_iter()
             .flatten()

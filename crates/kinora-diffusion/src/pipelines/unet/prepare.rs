@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use kinora_core::plan::NUMERICS;
 
 use super::{
     UnetStage,
@@ -241,11 +240,8 @@ impl UnetStage {
 
     /// Everything that decides what the latents become.
     fn identify(&self, row: &Row) -> Result<String> {
-        let mut identity = Identity::new();
-        identity.add(NUMERICS.as_bytes());
-        identity.add(self.files.as_bytes());
-        identity.add(self.adapted.describe().as_bytes());
-        identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
+        let computes_in = (&self.device, self.dtype);
+        let mut identity = Identity::of_run(&self.files, &self.adapted.describe(), computes_in);
         let params = row.params;
         let numbers = (params.true_cfg, params.sd.guidance_rescale, row.end);
         identity.add(format!("{} {} {numbers:?}", params.width, params.height).as_bytes());
