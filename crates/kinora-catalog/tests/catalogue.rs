@@ -285,7 +285,9 @@ fn ltx_models_are_installed_with_their_sound() {
     };
     assert!(need(241, 24).activations > need(121, 24).activations);
     assert!(need(121, 12).activations > need(121, 24).activations);
-    assert_eq!(need(121, 24).decode, need(121, 24).tiled_decode);
+    // Tiles take less, but what waits for the last of them grows with the clip.
+    assert!(need(1, 24).tiled_decode < need(1, 24).decode);
+    assert!(need(121, 24).tiled_decode <= need(121, 24).decode);
 }
 
 fn copy(from: &Path, to: &Path) {

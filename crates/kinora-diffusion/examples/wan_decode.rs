@@ -10,7 +10,7 @@ use std::{collections::HashMap, error::Error};
 use candle_core::{DType, Device, Tensor};
 use kinora_diffusion::{
     layers::{Weights, weights::Loaded},
-    vae::{WanTiles, WanVae},
+    vae::{ClipTiles, WanVae},
 };
 use kinora_weights::{LatentStats, WanVaeConfig};
 
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (loaded, _) = memory();
     let (rows, columns) = (height / config.scale(), width / config.scale());
     // The reference's.
-    let tiles = WanTiles::of_pixels(256, 64, config.scale());
+    let tiles = ClipTiles::of_pixels(256, 64, config.scale());
     for frames in lengths {
         let count = vae.latent_frames(*frames);
         let shape = (count, config.latent_channels, rows, columns);

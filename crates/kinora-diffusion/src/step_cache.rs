@@ -6,6 +6,9 @@
 //! what the first block adds to its input and r′ what it added in the last full call. Here every row
 //! of a batch, and each of the calls of a guided step, decides for itself, so that a picture is the
 //! same alone and in a batch.
+//!
+//! The reference's cache does not know blocks of two streams (LTX-2's picture and sound): there the
+//! same definition is applied to each stream, and a call is full when either asks for it.
 
 use std::collections::BTreeSet;
 
@@ -53,13 +56,14 @@ struct Memory {
     is_full: bool,
 }
 
-/// What was added in the last full call, in the number format of the network: (1, tokens, width).
+/// What was added in the last full call, in the number format of the network: (1, tokens, width) of
+/// every stream.
 #[derive(Clone, Debug)]
 struct Added {
     /// By the first block.
-    first: Tensor,
+    first: Vec<Tensor>,
     /// By all the others.
-    rest: Tensor,
+    rest: Vec<Tensor>,
 }
 
 impl StepCache {
@@ -98,16 +102,36 @@ impl StepCache {
         after: Tensor,
         rest: impl FnOnce(Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        if after.dim(0)? != self.rows.len() {
-            bail_shape!("{} rows where {} were", after.dim(0)?, self.rows.len());
+        let [result] = self.run_streams([before], [after], |[after]| Ok([rest(after)?]))?;
+        Ok(result)
+    }
+
+    /// The same for networks whose blocks take several streams of tokens side by side: a row's call is
+    /// full when what the first block adds to any of its streams has changed too much.
+    pub fn run_streams<const N: usize>(
+        &mut self,
+        before: [&Tensor; N],
+        after: [Tensor; N],
+        rest: impl FnOnce([Tensor; N]) -> Result<[Tensor; N]>,
+    ) -> Result<[Tensor; N]> {
+        for stream in &after {
+            if stream.dim(0)? != self.rows.len() {
+                bail_shape!("{} rows where {} were", stream.dim(0)?, self.rows.len());
+            }
         }
-        let added = (&after - before)?;
+        let added = (after.iter().zip(before))
+            .map(|(after, before)| Ok((after - before)?))
+            .collect::<Result<Vec<_>>>()?;
         for (i, memory) in self.rows.iter_mut().enumerate() {
             memory.is_full = match &memory.added {
                 Some(last) => {
-                    let change = relative_change(&added.narrow(0, i, 1)?, &last.first)?;
-                    // What cannot be compared is computed.
-                    change.is_nan() || change > self.threshold
+                    let mut is_full = false;
+                    for (added, last) in added.iter().zip(&last.first) {
+                        let change = relative_change(&added.narrow(0, i, 1)?, last)?;
+                        // What cannot be compared is computed.
+                        is_full |= change.is_nan() || change > self.threshold;
+                    }
+                    is_full
                 }
                 None => true,
             };
@@ -116,25 +140,44 @@ impl StepCache {
             true => Some(rest(after.clone())?),
             false => None,
         };
+        // By row, then by stream.
         let mut results = Vec::with_capacity(self.rows.len());
         for (i, memory) in self.rows.iter_mut().enumerate() {
-            let own = after.narrow(0, i, 1)?;
+            let own = |streams: &[Tensor]| -> Result<Vec<Tensor>> {
+                let rows = streams.iter().map(|stream| stream.narrow(0, i, 1));
+                Ok(rows.collect::<candle_core::Result<_>>()?)
+            };
+            let start = own(&after)?;
             results.push(match (&full, memory.is_full, &memory.added) {
                 (Some(full), true, _) => {
-                    let result = full.narrow(0, i, 1)?;
+                    let result = own(full)?;
+                    let first = own(&added)?;
+                    let first = first.iter().map(Tensor::contiguous);
                     memory.added = Some(Added {
-                        first: added.narrow(0, i, 1)?.contiguous()?,
-                        rest: (&result - &own)?,
+                        first: first.collect::<candle_core::Result<_>>()?,
+                        rest: (result.iter().zip(&start))
+                            .map(|(result, start)| result - start)
+                            .collect::<candle_core::Result<_>>()?,
                     });
                     result
                 }
-                (_, false, Some(last)) => (own + &last.rest)?,
+                (_, false, Some(last)) => (start.iter().zip(&last.rest))
+                    .map(|(start, rest)| start + rest)
+                    .collect::<candle_core::Result<_>>()?,
                 _ => return Err(Error::Shape("a step without a result".to_owned())),
             });
         }
         match (full, self.rows.iter().all(|memory| memory.is_full)) {
             (Some(full), true) => Ok(full),
-            _ => Ok(Tensor::cat(&results, 0)?),
+            _ => {
+                let streams = (0..N)
+                    .map(|stream| {
+                        let rows: Vec<&Tensor> = results.iter().map(|row| &row[stream]).collect();
+                        Ok(Tensor::cat(&rows, 0)?)
+                    })
+                    .collect::<Result<Vec<_>>>()?;
+                (streams.try_into()).map_err(|_| Error::Shape("a stream is missing".to_owned()))
+            }
         }
     }
 }
@@ -160,7 +203,8 @@ pub(crate) struct Anchor {
 /// An anchor in plain numbers, as checkpoints store it; its shape is that of the latents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredAnchor {
-    /// Which of the network calls of a step: 0 the one with the prompt, 1 the one without.
+    /// Which of the network calls of a step: 0 the one with the prompt, then those that it is guided
+    /// away from.
     pub pass: u32,
     /// Which call of the program.
     pub call: u32,
@@ -168,9 +212,13 @@ pub struct StoredAnchor {
     pub latents: Vec<f32>,
 }
 
+/// Network calls of a step at most: with the prompt, without it, and two that LTX-2 is guided away
+/// from besides.
+const MAX_PASSES: usize = 4;
+
 /// The anchors of a row's passes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Anchors([Option<Anchor>; 2]);
+pub(crate) struct Anchors([Option<Anchor>; MAX_PASSES]);
 
 impl Anchors {
     /// Notes a full call.
@@ -261,60 +309,62 @@ impl Anchors {
     }
 }
 
-/// The caches of a clip's network calls: the calls of a guided step go through the network together,
-/// as rows of one cache, or in turn, each with a cache of its own.
+/// The caches of a clip's network calls: some calls of a guided step go through the network together,
+/// as rows of one cache, the others in turn, each with a cache of its own.
 #[derive(Debug)]
-pub(crate) struct PassCaches {
-    caches: Vec<StepCache>,
-    is_together: bool,
-}
+pub(crate) struct PassCaches(Vec<StepCache>);
 
 impl PassCaches {
-    /// Empty caches of so many passes; none for a threshold of 0.
+    /// Empty caches of so many passes, all together or all in turn; none for a threshold of 0.
     pub fn new(threshold: f32, passes: usize, is_together: bool) -> Option<Self> {
-        let (caches, rows) = match is_together {
-            true => (1, passes),
-            false => (passes, 1),
-        };
-        (threshold > 0.0).then(|| Self {
-            caches: (0..caches)
-                .map(|_| StepCache::new(threshold, rows))
-                .collect(),
-            is_together,
-        })
-    }
-
-    /// The cache of a call: of both passes together, or of one of them.
-    pub fn of(&mut self, pass: usize) -> Option<&mut StepCache> {
-        self.caches.get_mut(if self.is_together { 0 } else { pass })
-    }
-
-    fn place(&self, pass: usize) -> (usize, usize) {
-        match self.is_together {
-            true => (0, pass),
-            false => (pass, 0),
+        match is_together {
+            true => Self::of_rows(threshold, &[passes]),
+            false => Self::of_rows(threshold, &vec![1; passes]),
         }
+    }
+
+    /// Empty caches, of so many passes each, which go through the network together; none for a
+    /// threshold of 0.
+    pub fn of_rows(threshold: f32, rows: &[usize]) -> Option<Self> {
+        let caches = rows.iter().map(|rows| StepCache::new(threshold, *rows));
+        (threshold > 0.0).then(|| Self(caches.collect()))
+    }
+
+    /// The cache of a call that a pass goes through the network in.
+    pub fn of(&mut self, pass: usize) -> Option<&mut StepCache> {
+        let (cache, _) = self.place(pass)?;
+        self.0.get_mut(cache)
+    }
+
+    /// Which cache, and which of its rows.
+    fn place(&self, pass: usize) -> Option<(usize, usize)> {
+        let mut row = pass;
+        for (i, cache) in self.0.iter().enumerate() {
+            match row.checked_sub(cache.rows.len()) {
+                None => return Some((i, row)),
+                Some(rest) => row = rest,
+            }
+        }
+        None
     }
 
     /// How many calls of a step there are.
     pub fn passes(&self) -> usize {
-        match self.is_together {
-            true => self.caches.first().map_or(0, |cache| cache.rows.len()),
-            false => self.caches.len(),
-        }
+        self.0.iter().map(|cache| cache.rows.len()).sum()
     }
 
     /// Whether a pass went through all blocks last.
     pub fn was_full(&self, pass: usize) -> bool {
-        let (cache, row) = self.place(pass);
-        (self.caches.get(cache)).is_some_and(|cache| cache.was_full(row))
+        (self.place(pass)).is_some_and(|(cache, row)| self.0[cache].was_full(row))
     }
 
     /// Takes over what other caches of the same passes remember of some of them.
     pub fn take(&mut self, other: &mut Self, is_taken: impl Fn(usize) -> bool) {
         for pass in (0..self.passes()).filter(|pass| is_taken(*pass)) {
-            let (cache, row) = self.place(pass);
-            let pair = (self.caches.get_mut(cache), other.caches.get_mut(cache));
+            let Some((cache, row)) = self.place(pass) else {
+                continue;
+            };
+            let pair = (self.0.get_mut(cache), other.0.get_mut(cache));
             if let (Some(own), Some(theirs)) = pair {
                 own.take(row, theirs, row);
             }
@@ -385,6 +435,39 @@ mod tests {
     }
 
     #[test]
+    fn streams_side_by_side_are_reused_together() {
+        let mut cache = StepCache::new(0.1, 1);
+        let mut step = |first: [f32; 2]| {
+            let after = first.map(|value| rows(&[[value, value]]));
+            let zeros = rows(&[[0.0, 0.0]]);
+            let mut calls = 0;
+            let results = cache.run_streams([&zeros, &zeros], after, |[a, b]| {
+                calls += 1;
+                Ok([(a * 10.0)?, (b * 100.0)?])
+            });
+            (results.unwrap().map(|stream| numbers(&stream)[0]), calls)
+        };
+        assert_eq!(step([1.0, 1.0]), ([10.0, 100.0], 1));
+        assert_eq!(step([1.05, 0.95]), ([10.05, 99.95], 0));
+        // One of them has changed too much.
+        assert_eq!(step([1.0, 1.2]), ([10.0, 120.0], 1));
+        assert_eq!(step([f32::NAN, 1.2]).1, 1);
+    }
+
+    #[test]
+    fn passes_find_their_caches_however_they_go_through_the_network() {
+        let mut caches = PassCaches::of_rows(0.1, &[2, 1, 1]).unwrap();
+        assert_eq!(caches.passes(), 4);
+        let places: Vec<_> = (0..5).map(|pass| caches.place(pass)).collect();
+        assert_eq!(
+            places,
+            [Some((0, 0)), Some((0, 1)), Some((1, 0)), Some((2, 0)), None]
+        );
+        assert!(caches.of(3).is_some() && caches.of(4).is_none());
+        assert!(PassCaches::of_rows(0.0, &[1]).is_none());
+    }
+
+    #[test]
     fn anchors_survive_as_numbers_and_foreign_ones_are_refused() {
         let latents = rows(&[[1.0, 2.0]]);
         let mut anchors = Anchors::default();
@@ -400,7 +483,7 @@ mod tests {
         assert!(back(&stored, &[1, 1, 3], 4).is_err());
         assert!(back(&stored, &[1, 1, 2], 3).is_err());
         let mut foreign = stored.clone();
-        foreign[0].pass = 2;
+        foreign[0].pass = 4;
         assert!(back(&foreign, &[1, 1, 2], 4).is_err());
         anchors.forget_before(4);
         assert!(anchors.get(1).is_none());

@@ -62,6 +62,7 @@ fn params(seed: u64) -> LtxParams {
         rng: Rng::Cpu,
         text_tokens: 48,
         first_frame: None,
+        vae_tiling: false,
         latents: None,
     }
 }
@@ -80,12 +81,14 @@ fn params2(seed: u64) -> Ltx2Params {
         blind_blocks: Vec::new(),
         is_crossed: None,
         sampler: None,
+        step_cache: 0.0,
         shift: None,
         seed,
         rng: Rng::Cpu,
         text_tokens: 64,
         has_sound: true,
         first_frame: None,
+        vae_tiling: false,
         latents: None,
         audio_latents: None,
     }

@@ -188,6 +188,7 @@ fn a_run_that_is_taken_up_ends_in_the_same_bytes() {
             let (mut run, mut generators) = begin.clone();
             go_on(&mut run, &mut generators, stop);
             let checkpoint = Checkpoint {
+                tiles: None,
                 step: stop as u32,
                 state: run.state(1).unwrap(),
                 noise: generators[1].save(),

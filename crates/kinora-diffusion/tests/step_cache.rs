@@ -9,11 +9,14 @@ use kinora_core::{Rng, Stage};
 use kinora_diffusion::{
     Error, Result,
     pipelines::{
-        Checkpoint, FluxOptions, ImageParams, LtxParams, LtxPipeline, Pipeline, RgbImage,
-        RunLimits, RunWatch, SdOptions, Switch, VideoParams, WanPipeline,
+        Checkpoint, FluxOptions, ImageParams, LikeImage, Ltx2Guidance, Ltx2Params, Ltx2Pipeline,
+        LtxParams, LtxPipeline, Pipeline, RgbImage, RunLimits, RunWatch, SdOptions, Switch,
+        VideoParams, WanPipeline,
     },
 };
-use kinora_weights::{Header, WeightSet, ltx::detect_ltx, wan::detect_wan};
+use kinora_weights::{
+    Header, WeightSet, detect, ltx::detect_ltx, ltx2::detect_ltx2, wan::detect_wan,
+};
 use serde_json::Value;
 
 const CPU: Device = Device::Cpu;
@@ -339,6 +342,7 @@ fn ltx_video_equals_the_reference_and_resumes_with_the_bits_of_an_unbroken_run()
         rng: Rng::Cpu,
         text_tokens: recorded.number("max_sequence_length") as usize,
         first_frame: None,
+        vae_tiling: false,
         latents: Some(recorded.latents()),
     }];
     let mut log = Log::default();
@@ -357,4 +361,127 @@ fn ltx_video_equals_the_reference_and_resumes_with_the_bits_of_an_unbroken_run()
     check_resuming(&log, |log| {
         pipeline.run(&job, RunLimits::NONE, log).unwrap();
     });
+}
+
+fn given(width: u32, height: u32) -> RgbImage {
+    RgbImage {
+        width,
+        height,
+        rgb: (0..width * height * 3)
+            .map(|i| (i * 7 % 251) as u8)
+            .collect(),
+    }
+}
+
+/// Its blocks take two streams, which the reference's cache does not know. Guided in every way, it
+/// has four calls a step, each with a memory of its own.
+#[test]
+fn ltx_2_resumes_with_the_bits_of_an_unbroken_run() {
+    let model = below("../../tools/goldens/cases/ltx2_i2v/model");
+    let layout = detect_ltx2(&model).unwrap();
+    let mut pipeline = Ltx2Pipeline::open(&layout, &CPU, DType::F32, &mut |_| {}).unwrap();
+    let guidance = Ltx2Guidance {
+        text: 3.0,
+        blind: 1.0,
+        alone: 3.0,
+        rescale: 0.7,
+    };
+    let job = |step_cache: f32| {
+        [Ltx2Params {
+            prompt: "waves crashing at sunset".into(),
+            negative_prompt: "blurry".into(),
+            width: 64,
+            height: 64,
+            frames: 17,
+            frame_rate: 25.0,
+            steps: 8,
+            guidance,
+            audio_guidance: guidance,
+            blind_blocks: vec![0],
+            is_crossed: None,
+            sampler: None,
+            step_cache,
+            shift: None,
+            seed: 5,
+            rng: Rng::Cpu,
+            text_tokens: 64,
+            has_sound: false,
+            first_frame: Some(given(40, 30)),
+            vae_tiling: false,
+            latents: None,
+            audio_latents: None,
+        }]
+    };
+    let whole = {
+        let mut log = Log::default();
+        pipeline.run(&job(0.0), RunLimits::NONE, &mut log).unwrap();
+        log
+    };
+    assert!(whole.checkpoints.iter().all(|kept| kept.anchors.is_empty()));
+    for limits in [
+        RunLimits::NONE,
+        RunLimits {
+            is_frugal: true,
+            ..RunLimits::NONE
+        },
+    ] {
+        let mut log = Log::default();
+        pipeline.run(&job(0.3), limits, &mut log).unwrap();
+        assert!(log.pictures != whole.pictures);
+        assert_eq!(log.checkpoints[0].anchors.len(), 4);
+        check_resuming(&log, |log| {
+            pipeline.run(&job(0.3), limits, log).unwrap();
+        });
+    }
+    // A threshold that nothing stays below computes every step in full.
+    let mut log = Log::default();
+    let tiny = job(f32::MIN_POSITIVE);
+    pipeline.run(&tiny, RunLimits::NONE, &mut log).unwrap();
+    assert!(log.pictures == whole.pictures);
+}
+
+#[test]
+fn redux_resumes_with_the_bits_of_an_unbroken_run() {
+    let model = below("../../tools/goldens/cases/flux_redux/model");
+    let layout = detect(&model).unwrap();
+    let mut pipeline = Pipeline::open(&layout, &CPU, DType::F32, &mut |_| {}).unwrap();
+    let job = |step_cache: f32| {
+        let likes = [(90, 60), (33, 47)].map(|(width, height)| LikeImage {
+            image: given(width, height),
+            weight: 1.0,
+            pooled_weight: 1.0,
+        });
+        [ImageParams {
+            prompt: "a red car".into(),
+            negative_prompt: "blurry".into(),
+            width: 64,
+            height: 64,
+            steps: 8,
+            guidance: Some(2.5),
+            // The prompt with the pictures is longer than the one without.
+            true_cfg: Some(2.0),
+            seed: 3,
+            rng: Rng::Cpu,
+            text_tokens: 24,
+            latents: None,
+            sampler: None,
+            source: None,
+            sd: SdOptions::default(),
+            flux: FluxOptions {
+                step_cache,
+                likes: likes.into(),
+                ..FluxOptions::default()
+            },
+        }]
+    };
+    let run = |pipeline: &mut Pipeline, step_cache: f32, log: &mut Log| {
+        pipeline
+            .run(&job(step_cache), RunLimits::NONE, log)
+            .unwrap();
+    };
+    let (mut whole, mut log) = (Log::default(), Log::default());
+    run(&mut pipeline, 0.0, &mut whole);
+    run(&mut pipeline, 0.3, &mut log);
+    assert!(log.pictures != whole.pictures);
+    check_resuming(&log, |log| run(&mut pipeline, 0.3, log));
 }

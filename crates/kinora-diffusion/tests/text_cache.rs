@@ -294,6 +294,7 @@ fn ltx_video_reads_no_encoder_twice() {
         rng: Rng::Cpu,
         text_tokens: 48,
         first_frame: None,
+        vae_tiling: false,
         latents: None,
     };
     let tiny = Tiny::of("ltx_video");
@@ -324,12 +325,14 @@ fn ltx_2_reads_no_encoder_twice() {
         blind_blocks: Vec::new(),
         is_crossed: None,
         sampler: None,
+        step_cache: 0.0,
         shift: None,
         seed: 1,
         rng: Rng::Cpu,
         text_tokens: 64,
         has_sound: true,
         first_frame: None,
+        vae_tiling: false,
         latents: None,
         audio_latents: None,
     };

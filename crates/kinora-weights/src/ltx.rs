@@ -17,6 +17,7 @@ use crate::{
     glance::find_networks,
     json::read_config,
     layout::{Origin, base_folder, gather_weights, path_of},
+    memory,
     search::{PartSources, Search, Wanted, list_elsewhere},
     shards::list_files,
 };
@@ -77,6 +78,8 @@ pub struct LtxEstimate {
     pub activations: u64,
     /// Peak of the decoder.
     pub decode: u64,
+    /// Peak of the decoder in the smallest tiles; where that is more, of whole frames.
+    pub tiled_decode: u64,
 }
 
 /// Rows of text that the blocks attend to, at most in practice, of two texts.
@@ -109,6 +112,7 @@ impl LtxParts {
                 .saturating_mul(bytes_per_number)
                 .saturating_add(64 << 20),
             decode: decode_bytes(&self.vae, (width, height), bytes_per_number),
+            tiled_decode: smallest_decode(&self.vae, (width, height), frames, bytes_per_number),
         }
     }
 }
@@ -122,13 +126,9 @@ pub(crate) fn tokens_of(vae: &LtxVaeConfig, (width, height): (u32, u32), frames:
         .saturating_mul(frames)
 }
 
-/// The decoder at its widest level: the frames of one latent frame, their padded copy, result and
-/// residual; and what every convolution remembers.
-pub(crate) fn decode_bytes(
-    vae: &LtxVaeConfig,
-    (width, height): (u32, u32),
-    bytes_per_number: u64,
-) -> u64 {
+/// The decoder at its widest level: what is on its way of the frames of one latent frame, as it was
+/// measured on the processor; what every convolution remembers; and the pixels of those frames.
+pub fn decode_bytes(vae: &LtxVaeConfig, (width, height): (u32, u32), bytes_per_number: u64) -> u64 {
     let scale = vae.scale().max(1) as u64;
     let mut pixels = (u64::from(width) / scale).saturating_mul(u64::from(height) / scale);
     let mut frames = 1u64;
@@ -144,14 +144,50 @@ pub(crate) fn decode_bytes(
             frames *= t as u64;
         }
         let row = pixels.saturating_mul(channels as u64);
-        widest = widest.max(row.saturating_mul(4 * frames + 4));
+        // Input, norm, padded and packed copies, results, sums, and what waits for a frame ahead.
+        widest = widest.max(row.saturating_mul(30 * frames));
         // Two convolutions of two frames each, and what waits for them.
         remembered = remembered.saturating_add(row.saturating_mul(6 * (blocks as u64 + 1)));
     }
+    // Twice: as patches and as pixels.
+    let made = u64::from(width)
+        .saturating_mul(height.into())
+        .saturating_mul(2 * 3 * vae.time_scale() as u64);
     widest
         .saturating_add(remembered)
+        .saturating_add(made)
         .saturating_mul(bytes_per_number)
         .saturating_add(32 << 20)
+}
+
+/// What decoding takes in tiles of `side` pixels: one of them on its way, and what waits.
+pub fn tiled_decode(
+    vae: &LtxVaeConfig,
+    (width, height): (u32, u32),
+    frames: u32,
+    side: u32,
+    bytes_per_number: u64,
+) -> u64 {
+    let tile = (side.min(width), side.min(height));
+    decode_bytes(vae, tile, bytes_per_number).saturating_add(memory::tiles_waiting(
+        (width, height),
+        frames,
+        side,
+    ))
+}
+
+/// The least that a clip can be decoded with: in the smallest tiles, or whole.
+pub(crate) fn smallest_decode(
+    vae: &LtxVaeConfig,
+    size: (u32, u32),
+    frames: u32,
+    bytes_per_number: u64,
+) -> u64 {
+    tiled_decode(vae, size, frames, memory::SMALLEST_SIDE, bytes_per_number).min(decode_bytes(
+        vae,
+        size,
+        bytes_per_number,
+    ))
 }
 
 /// A recognised model. Headers and configurations were read and agree; no tensor was.

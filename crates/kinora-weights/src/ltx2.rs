@@ -20,7 +20,8 @@ use crate::{
         Origin, base_folder, gather_weights, path_of, read_stored_tokenizer, stores_tokenizer,
     },
     ltx::{
-        LtxEstimate, decode_bytes, find_file, holds_transformer, open, scheduler_path, tokens_of,
+        LtxEstimate, decode_bytes, find_file, holds_transformer, open, scheduler_path,
+        smallest_decode, tokens_of,
     },
     search::{PartSources, Search, Wanted, list_elsewhere},
 };
@@ -135,6 +136,8 @@ impl Ltx2Parts {
                 .saturating_mul(bytes_per_number)
                 .saturating_add(64 << 20),
             decode: decode_bytes(&self.vae, size, bytes_per_number)
+                .max(self.sound_bytes(sound, bytes_per_number)),
+            tiled_decode: smallest_decode(&self.vae, size, frames, bytes_per_number)
                 .max(self.sound_bytes(sound, bytes_per_number)),
         }
     }

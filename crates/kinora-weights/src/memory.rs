@@ -29,6 +29,25 @@ impl Estimate {
 /// The smallest tile of a decode, in latents along each side.
 pub const SMALLEST_TILE: u64 = 24;
 
+/// Sides of the tiles that a clip's frames are decoded in, in pixels, the largest first; neighbours
+/// share [`TILE_SHARED`].
+pub const TILE_SIDES: [u32; 4] = [768, 512, 384, SMALLEST_SIDE];
+/// The smallest of them.
+pub const SMALLEST_SIDE: u32 = 256;
+/// Pixels along an axis that neighbouring tiles of a clip share.
+pub const TILE_SHARED: u32 = 64;
+
+/// Bytes that wait while a clip of this size is decoded in tiles of `side` pixels, one after another
+/// from the first frame to the last: every frame in 8 bits until its last tile is done, and the edges
+/// that the next tiles fade from.
+pub fn tiles_waiting((width, height): (u32, u32), frames: u32, side: u32) -> u64 {
+    let (width, height) = (u64::from(width), u64::from(height));
+    // Of a row of tiles, which share columns, and of a tile; f32.
+    let edges = (3 * width / 2 + u64::from(side)).saturating_mul(u64::from(TILE_SHARED) * 3 * 4);
+    let each_frame = (3 * width).saturating_mul(height).saturating_add(edges);
+    each_frame.saturating_mul(frames.into())
+}
+
 /// A run: `batch` pictures at a time of width × height pixels with `text_tokens` tokens (of T5, where
 /// there is one), in activations of `bytes_per_number`.
 pub fn estimate(

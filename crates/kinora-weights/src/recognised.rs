@@ -14,7 +14,7 @@ use crate::{
     glance::glance,
     layout::path_of,
     lora::LoraTargets,
-    ltx::{self, LtxLayout, is_ltx},
+    ltx::{self, LtxEstimate, LtxLayout, is_ltx},
     ltx2::{self, Ltx2Layout, is_ltx2},
     memory::{self, Estimate},
     search::PartSources,
@@ -259,11 +259,28 @@ impl Recognised {
                 let tokens = grid(self.size_step().into()).saturating_mul(frames);
                 (tokens, layout.parts.transformer.hidden())
             }
-            Self::Ltx2(_) => return 0,
+            Self::Ltx2(layout) => {
+                let (parts, rate) = (&layout.parts, f64::from(run.fps.max(1)));
+                let frames = latent_frames(parts.vae.time_scale());
+                let tokens = grid(self.size_step().into()).saturating_mul(frames);
+                let sound = parts.audio.tokens(run.frames, rate) as u64;
+                // In tokens of the picture.
+                let share = sound.saturating_mul(parts.audio.hidden() as u64);
+                let hidden = parts.transformer.hidden();
+                (
+                    tokens.saturating_add(share / hidden.max(1) as u64 + 1),
+                    hidden,
+                )
+            }
+        };
+        let passes = match (self, run.kept_passes) {
+            // Guided plans are led away from two more.
+            (Self::Ltx2(_), 2..) => 4,
+            (_, passes) => passes,
         };
         let factors = [
             hidden as u64,
-            2 * u64::from(run.kept_passes),
+            2 * u64::from(passes),
             run.batch as u64,
             run.bytes_per_number,
         ];
@@ -282,15 +299,16 @@ impl Recognised {
             Self::Wan(layout) => {
                 let frames = (run.frames, run.seen_frames);
                 let clip = (layout.parts).estimate(run.size, frames, run.bytes_per_number);
-                let whole = of_clip(layout.resident_bytes(), clip.activations, clip.decode);
                 Estimate {
+                    weights: layout.resident_bytes(),
+                    activations: clip.activations,
+                    decode: clip.decode,
                     tiled_decode: clip.tiled_decode,
-                    ..whole
                 }
             }
             Self::Ltx(layout) => {
                 let clip = (layout.parts).estimate(run.size, run.frames, run.bytes_per_number);
-                of_clip(layout.total_bytes(), clip.activations, clip.decode)
+                of_clip(layout.total_bytes(), clip)
             }
             Self::Ltx2(layout) => {
                 let clip = layout.parts.estimate(
@@ -300,18 +318,17 @@ impl Recognised {
                     run.text_tokens,
                     run.bytes_per_number,
                 );
-                of_clip(layout.total_bytes(), clip.activations, clip.decode)
+                of_clip(layout.total_bytes(), clip)
             }
         }
     }
 }
 
-/// Clips are decoded in order, frame after frame.
-fn of_clip(weights: u64, activations: u64, decode: u64) -> Estimate {
+fn of_clip(weights: u64, clip: LtxEstimate) -> Estimate {
     Estimate {
         weights,
-        activations,
-        decode,
-        tiled_decode: decode,
+        activations: clip.activations,
+        decode: clip.decode,
+        tiled_decode: clip.tiled_decode,
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         NormedSelfAttention, Pairs, Precision, RmsNorm, Rope, TimeModulation, Weights,
         distinct_times, on_workers, rope_of_shares,
     },
+    step_cache::StepCache,
     text::Ltx2Text,
 };
 
@@ -458,10 +459,24 @@ impl Ltx2Denoiser {
 
     /// The predicted velocities of picture and sound, (batch, tokens, channels) each.
     pub fn forward(&self, input: &Ltx2Input) -> Result<(Tensor, Tensor)> {
-        on_workers(input.video.device(), || self.predict(input))
+        self.forward_reusing(input, None)
     }
 
-    fn predict(&self, input: &Ltx2Input) -> Result<(Tensor, Tensor)> {
+    /// The same, with what the blocks behind the first one add to both streams taken from an earlier
+    /// step where that is as good for both.
+    pub fn forward_reusing(
+        &self,
+        input: &Ltx2Input,
+        cache: Option<&mut StepCache>,
+    ) -> Result<(Tensor, Tensor)> {
+        on_workers(input.video.device(), || self.predict(input, cache))
+    }
+
+    fn predict(
+        &self,
+        input: &Ltx2Input,
+        cache: Option<&mut StepCache>,
+    ) -> Result<(Tensor, Tensor)> {
         let (batch, tokens, _) = input.video.dims3()?;
         let groups = input.time.video.frames.as_deref();
         let is_ready = match &input.context.texts {
@@ -480,9 +495,24 @@ impl Ltx2Denoiser {
         }
         let mut video = self.video.input.forward(input.video)?;
         let mut audio = self.audio.input.forward(input.audio)?;
-        for (i, block) in self.blocks.iter().enumerate() {
+        let before = cache.is_some().then(|| [video.clone(), audio.clone()]);
+        let mut blocks = self.blocks.iter().enumerate();
+        if let Some((i, block)) = blocks.next() {
             (video, audio) = block.forward(i, video, audio, input)?;
         }
+        let mut rest = |[video, audio]: [Tensor; 2]| {
+            let both = blocks.try_fold((video, audio), |(video, audio), (i, block)| {
+                block.forward(i, video, audio, input)
+            });
+            both.map(<[Tensor; 2]>::from)
+        };
+        let after = [video, audio];
+        let [video, audio] = match (cache, &before) {
+            (Some(cache), Some([video, audio])) => {
+                cache.run_streams([video, audio], after, rest)?
+            }
+            _ => rest(after)?,
+        };
         Ok((
             self.video.finish(&video, &input.time.video, batch)?,
             self.audio.finish(&audio, &input.time.audio, batch)?,

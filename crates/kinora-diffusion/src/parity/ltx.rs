@@ -15,7 +15,7 @@ use crate::{
     denoisers::LtxInput,
     noise::Generator,
     pipelines::{LtxParams, LtxPipeline, RunLimits, packing::to_frames},
-    vae::LtxVae,
+    vae::{LtxVae, TileSide},
 };
 
 /// Runs a recorded clip.
@@ -78,6 +78,7 @@ pub(super) fn read_job(case: &Case) -> Result<LtxParams> {
         seed: inputs.generator_seed.unwrap_or(0),
         rng: Rng::Cpu,
         text_tokens: inputs.max_sequence_length,
+        vae_tiling: false,
         latents: match &inputs.latents {
             Some(_) => Some(case.noise()?),
             // What the seed draws is held to the recorded draws by what becomes of them.
@@ -129,7 +130,7 @@ impl Report {
             return Ok(());
         };
         let mut generator = Generator::new(job.rng, job.seed);
-        let first = pipeline.encode_first(image, job, &mut generator)?;
+        let first = pipeline.encode_first(image, job, TileSide::Whole, &mut generator)?;
         let own = first.dim(1)?;
         let golden = golden.narrow(0, 0, 1)?.narrow(1, 0, own)?;
         let stage = "transformer.call0.in.hidden_states of the given frame";

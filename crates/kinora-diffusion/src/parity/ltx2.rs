@@ -16,6 +16,7 @@ use crate::{
     denoisers::{Ltx2Blindness, Ltx2Input},
     pipelines::{Ltx2Guidance, Ltx2Params, Ltx2Pipeline, RunLimits, packing::to_frames},
     text::Ltx2Text,
+    vae::TileSide,
 };
 
 /// Runs a recorded clip.
@@ -94,11 +95,13 @@ pub(super) fn read_job(case: &Case, pipeline: &Ltx2Pipeline) -> Result<Ltx2Param
             .unwrap_or_default(),
         is_crossed: Some(inputs.use_cross_timestep.unwrap_or(true)),
         sampler: None,
+        step_cache: 0.0,
         shift: None,
         seed: inputs.generator_seed.unwrap_or(0),
         rng: Rng::Cpu,
         text_tokens: inputs.max_sequence_length,
         has_sound: true,
+        vae_tiling: false,
         latents: match &inputs.latents {
             Some(_) => Some(case.noise()?),
             None => None,
@@ -167,7 +170,7 @@ impl Report {
             &job.first_frame,
             self.case.tensor("transformer.call0.in.hidden_states")?,
         ) {
-            let first = pipeline.encode_first(image, job)?;
+            let first = pipeline.encode_first(image, job, TileSide::Whole)?;
             let golden = golden.narrow(0, 0, 1)?.narrow(1, 0, first.dim(1)?)?;
             let stage = "transformer.call0.in.hidden_states of the given frame";
             self.push(stage.into(), &first, &golden, GATE_RUN)?;

@@ -14,6 +14,7 @@ use crate::{
     denoisers::{WanInput, WanText},
     pipelines::{RgbImage, RunLimits, Switch, VideoParams, WanPipeline},
     text::clean_prompt,
+    vae::TileSide,
 };
 
 /// Runs a recorded clip.
@@ -157,7 +158,7 @@ impl Report {
             let latents = encode_clip(pipeline, &frames)?;
             self.compare("vae.encode0.out", "", &latents, GATE_RUN)?;
         }
-        let condition = pipeline.condition(first, RunLimits::NONE, || false)?;
+        let condition = pipeline.condition(first, TileSide::Whole, || false)?;
         if let (Some(condition), Some(latents)) = (condition, &first.latents) {
             let input = condition.apply(latents)?;
             self.compare("transformer.call0.in.hidden_states", "", &input, GATE_RUN)?;

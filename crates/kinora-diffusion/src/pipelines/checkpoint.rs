@@ -2,15 +2,24 @@
 //!
 //! The file is a safetensors file with the tensor `latents`, what the sampler remembers of earlier
 //! steps (`kept.0` …), where the noise stream stands (`noise`), what went into the steps that later
-//! ones reuse (`anchor.pass.call`), and as metadata what must agree before it may be used. It is complete or not there.
+//! ones reuse (`anchor.pass.call`), and as metadata what must agree before it may be used and how the
+//! result is decoded (`tiles`). It is complete or not there.
 
 use std::path::Path;
 
+use candle_core::{DType, Device};
+use kinora_core::plan::NUMERICS;
 use kinora_weights::{Dtype, Header, WeightSet};
 use sha2::{Digest, Sha256};
 
 use super::tensor_file::{TensorFile, write_atomically};
-use crate::{Error, Result, noise::Generator, samplers::State, step_cache::StoredAnchor};
+use crate::{
+    Error, Result,
+    noise::Generator,
+    samplers::{Program, State},
+    step_cache::StoredAnchor,
+    vae::TileSide,
+};
 
 /// Of the file's content; a file of another version is not used.
 const VERSION: &str = "2";
@@ -19,6 +28,8 @@ const MAX_KEPT: u32 = 64;
 /// Tensors of the file.
 const LATENTS: &str = "latents";
 const NOISE: &str = "noise";
+/// The field that says how the result is decoded.
+const TILES: &str = "tiles";
 
 /// A run after some steps.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +43,9 @@ pub struct Checkpoint {
     /// Where the steps that later ones reuse can be computed again: the network's own memory of them
     /// would be many times as large as the latents. Empty when none is reused.
     pub anchors: Vec<StoredAnchor>,
+    /// How the result goes through its VAE, which by need depends on how much memory was there when
+    /// the run began; None where that is not decided.
+    pub tiles: Option<TileSide>,
     /// SHA-256 of everything that decides what the latents become: parameters, schedule, text
     /// embeddings, weights.
     pub identity: String,
@@ -44,6 +58,24 @@ pub(crate) struct Identity(Sha256);
 impl Identity {
     pub fn new() -> Self {
         Self(Sha256::new())
+    }
+
+    /// Of a run, with what every family's runs are told apart by: how numbers are computed, the weight
+    /// files, what adapters change of them, device and number format.
+    pub fn of_run(files: &str, adapters: &str, (device, dtype): (&Device, DType)) -> Self {
+        let mut identity = Self::new();
+        for part in [NUMERICS, files, adapters] {
+            identity.add(part.as_bytes());
+        }
+        identity.add(format!("{:?} {dtype:?}", device.location()).as_bytes());
+        identity
+    }
+
+    /// Noise levels and times of every step.
+    pub fn add_program(&mut self, program: &Program) {
+        self.add_f32s(&program.sigmas);
+        let times = program.calls.iter().map(|call| call.timestep as f32);
+        self.add_f32s(&times.collect::<Vec<_>>());
     }
 
     pub fn add(&mut self, part: &[u8]) {
@@ -107,12 +139,16 @@ impl Checkpoint {
             let name = format!("anchor.{}.{}", anchor.pass, anchor.call);
             file.add(&name, "F32", shape, &bytes_of(&anchor.latents));
         }
-        file.finish(serde_json::json!({
+        let mut fields = serde_json::json!({
             "kinora_checkpoint": VERSION,
             "step": self.step.to_string(),
             "calls": self.state.calls.to_string(),
             "identity": self.identity,
-        }))
+        });
+        if let Some(tiles) = self.tiles {
+            fields[TILES] = tiles.to_string().into();
+        }
+        file.finish(fields)
     }
 
     /// Reads a file back. Whether it fits the work at hand is decided when it is used.
@@ -172,6 +208,7 @@ impl Checkpoint {
             },
             noise: set.read(NOISE)?,
             anchors,
+            tiles: field(TILES).and_then(|tiles| tiles.parse().ok()),
             identity,
         })
     }
@@ -198,6 +235,7 @@ mod tests {
                 call: 2,
                 latents: vec![0.5; 6],
             }],
+            tiles: Some(TileSide::Of(384)),
             identity: "ab12".into(),
         }
     }
@@ -209,6 +247,7 @@ mod tests {
         checkpoint().save(&path).unwrap();
         let again = Checkpoint {
             step: 4,
+            tiles: Some(TileSide::Whole),
             ..checkpoint()
         };
         again.save(&path).unwrap();

@@ -16,7 +16,7 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
-use kinora_core::{Stage, plan::NUMERICS};
+use kinora_core::Stage;
 use kinora_weights::{
     Component, FluxKind, FluxParts, ModelLayout, Tokenizer as TokenizerFolder,
     lora::{LoraComponent, LoraTargets},
@@ -29,7 +29,7 @@ use self::{
 };
 use super::{
     Checkpoint, ImageParams, JobTimings, RgbImage, RunLimits, RunWatch, Shelf, TextCache,
-    checkpoint::Identity, on_demand::OnDemand, packing::unpack, picture,
+    checkpoint::Identity, milliseconds, on_demand::OnDemand, packing::unpack, picture,
 };
 use crate::{
     Error, Result,
@@ -41,7 +41,7 @@ use crate::{
     samplers::{Config, Options, Program, Run, schedule, spacing::linspace},
     step_cache::{self, Anchors},
     text::{ClipEncoder, T5Encoder, Tokenizer},
-    vae::{KlVae, Tiling},
+    vae::{KlVae, TileSide, Tiling},
     vision::Redux,
 };
 
@@ -232,11 +232,11 @@ impl FluxPipeline {
         let mut timings = vec![JobTimings::default(); jobs.len()];
         let mut failure = None;
         let encoded = self.encode(jobs, watch, &mut timings)?;
-        let rows = self.prepare(jobs, &encoded, watch, &mut timings)?;
+        let rows = self.prepare(jobs, &encoded, limits, watch, &mut timings)?;
         for batch in batches(rows, |params| self.batch_size(params, limits))? {
             let finished = self.denoise(batch, watch, &mut timings)?;
             for (row, latents) in finished {
-                let result = self.decode(&row, &latents, limits, watch, &mut timings);
+                let result = self.decode(&row, &latents, watch, &mut timings);
                 match result {
                     Err(error @ Error::NotFinite { .. }) => {
                         tracing::warn!(job = row.job, %error, "a picture is unusable");
@@ -318,6 +318,7 @@ impl FluxPipeline {
         &self,
         jobs: &'a [ImageParams],
         encoded: &Encoded<'_>,
+        limits: RunLimits,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Row<'a>>> {
@@ -331,6 +332,8 @@ impl FluxPipeline {
                 Some(_) => encoded.text(&params.negative_prompt, params.text_tokens),
                 None => None,
             };
+            let checkpoint = watch.resume(job);
+            let earlier = checkpoint.as_ref().and_then(|checkpoint| checkpoint.tiles);
             let start = self.start(params)?;
             let mut row = Row {
                 job,
@@ -341,9 +344,10 @@ impl FluxPipeline {
                 given: start.given,
                 identity: String::new(),
                 anchors: Anchors::default(),
+                tiling: self.tiling(params, limits, earlier)?,
             };
             row.identity = self.identify(&row)?;
-            if let Some(checkpoint) = watch.resume(job) {
+            if let Some(checkpoint) = checkpoint {
                 self.resume(&mut row, &checkpoint)?;
                 timings[job].resumed_steps = row.run.done() as u32;
             }
@@ -410,11 +414,8 @@ impl FluxPipeline {
 
     /// Everything that decides what the latents become.
     fn identify(&self, row: &Row) -> Result<String> {
-        let mut identity = Identity::new();
-        identity.add(NUMERICS.as_bytes());
-        identity.add(self.files.as_bytes());
-        identity.add(self.adapted.describe().as_bytes());
-        identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
+        let computes_in = (&self.device, self.dtype);
+        let mut identity = Identity::of_run(&self.files, &self.adapted.describe(), computes_in);
         let params = row.params;
         let numbers = [params.guidance, params.true_cfg];
         identity.add(format!("{} {} {numbers:?}", params.width, params.height).as_bytes());
@@ -507,7 +508,6 @@ impl FluxPipeline {
         &self,
         row: &Row,
         latents: &Tensor,
-        limits: RunLimits,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<()> {
@@ -519,7 +519,7 @@ impl FluxPipeline {
         picture::check("latents", latents)?;
         let (rows, columns) = self.token_grid(row.params);
         let latents = unpack(latents, rows, columns)?;
-        let pixels = self.decode_latents(&latents, self.tiling(rows, columns, limits)?)?;
+        let pixels = self.decode_latents(&latents, row.tiling)?;
         picture::check("picture", &pixels)?;
         let image: RgbImage = picture::to_rgb(&pixels)?;
         timings[row.job].decoding_ms = milliseconds(clock);
@@ -533,12 +533,20 @@ impl FluxPipeline {
         self.vae.decode(&latents, tiling)
     }
 
-    /// The whole picture if it fits, else the largest tiles that do.
-    fn tiling(&self, rows: usize, columns: usize, limits: RunLimits) -> Result<Tiling> {
+    /// The whole picture if it fits, else the largest tiles that do; or what an earlier attempt
+    /// decided.
+    fn tiling(
+        &self,
+        params: &ImageParams,
+        limits: RunLimits,
+        earlier: Option<TileSide>,
+    ) -> Result<Tiling> {
+        let (rows, columns) = self.token_grid(params);
         let bytes = self.dtype.size_in_bytes() as u64;
         let (height, width) = (2 * rows as u64, 2 * columns as u64);
         let needed = |width, height| memory::decode(&self.parts.vae, (width, height), bytes);
-        Tiling::choose((width, height), limits.memory, limits.is_frugal, needed)
+        let memory = (limits.memory, limits.is_frugal);
+        Tiling::choose((width, height), memory, earlier, needed)
     }
 
     /// What shows latents as colours.
@@ -569,8 +577,4 @@ impl FluxPipeline {
     pub(crate) fn parts(&self) -> &FluxParts {
         &self.parts
     }
-}
-
-fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0
 }

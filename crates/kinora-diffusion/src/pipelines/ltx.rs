@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod adapter_tests;
+mod decode;
 mod params;
 mod run;
 mod texts;
@@ -13,7 +14,6 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
-use kinora_core::{Stage, plan::NUMERICS};
 use kinora_weights::{
     SchedulerConfig,
     lora::{LoraComponent, LoraTargets},
@@ -23,11 +23,12 @@ use kinora_weights::{
 pub use self::params::LtxParams;
 use self::run::Row;
 use super::{
-    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, Shelf, TextCache,
+    JobTimings, RgbImage, RunLimits, RunWatch, Shelf, TextCache,
     checkpoint::Identity,
+    clip::{ClipAsk, ClipState, check_scales, check_share, numbers},
+    milliseconds,
     on_demand::OnDemand,
     packing::{to_frames, to_tokens},
-    picture,
     text_cache::EncodedTexts,
 };
 use crate::{
@@ -38,18 +39,11 @@ use crate::{
     noise::Generator,
     previews::LatentPreview,
     samplers::{Config, Options, Program, Run, schedule, spacing::linspace},
-    step_cache::{self, Anchors},
+    step_cache,
     text::{T5Encoder, Tokenizer},
-    vae::{LtxVae, to_pixels},
+    vae::{LtxVae, TileSide, to_pixels},
     vision::resample::{Filter, resize},
 };
-
-/// Bounds on what a request may ask, far above any use.
-const MAX_STEPS: u32 = 1000;
-const MAX_SIDE: u32 = 8192;
-const MAX_FRAMES: u32 = 4097;
-const MAX_TEXT_TOKENS: usize = 4096;
-const MAX_RATE: f64 = 1000.0;
 
 /// Noise that a decoder is told of when it only shows what latents look like.
 const PREVIEW_TIME: f32 = 0.05;
@@ -216,16 +210,16 @@ impl LtxPipeline {
         }
         let mut timings = vec![JobTimings::default(); jobs.len()];
         let texts = self.encode(jobs, watch, &mut timings)?;
-        let mut rows = self.prepare(jobs, &texts, watch, &mut timings)?;
+        let mut rows = self.prepare(jobs, &texts, limits, watch, &mut timings)?;
         let mut failure = None;
         for row in &mut rows {
             self.denoise(row, limits, watch, &mut timings)?;
-            if !row.is_done() {
+            if !row.state.is_done() {
                 continue;
             }
             match self.decode(row, watch, &mut timings) {
                 Err(error @ Error::NotFinite { .. }) => {
-                    tracing::warn!(job = row.job, %error, "a clip is unusable");
+                    tracing::warn!(job = row.state.job, %error, "a clip is unusable");
                     failure.get_or_insert(error);
                 }
                 result => result?,
@@ -238,64 +232,30 @@ impl LtxPipeline {
     }
 
     fn check(&self, params: &LtxParams, limits: RunLimits) -> Result<()> {
-        let refuse = |reason: String| Err(Error::BadRequest(reason));
-        let (width, height) = (params.width, params.height);
-        let step = self.size_step();
-        if [width, height]
-            .iter()
-            .any(|side| *side == 0 || !side.is_multiple_of(step) || *side > MAX_SIDE)
-        {
-            return refuse(format!(
-                "{width} × {height} pixels; both must be multiples of {step}, up to {MAX_SIDE}"
-            ));
-        }
-        let time = self.frame_step();
-        if params.frames == 0 || params.frames % time != 1 % time || params.frames > MAX_FRAMES {
-            return refuse(format!(
-                "{} frames; they must be one more than a multiple of {time}, up to {MAX_FRAMES}",
-                params.frames
-            ));
-        }
-        if !(params.frame_rate > 0.0 && params.frame_rate <= MAX_RATE) {
-            return refuse(format!(
-                "{} frames a second; above 0, up to {MAX_RATE} are possible",
-                params.frame_rate
-            ));
-        }
-        if !(1..=MAX_STEPS).contains(&params.steps) {
-            return refuse(format!(
-                "{} steps; 1 to {MAX_STEPS} are possible",
-                params.steps
-            ));
-        }
-        if !(1..=MAX_TEXT_TOKENS).contains(&params.text_tokens) {
-            return refuse(format!(
-                "{} text tokens; 1 to {MAX_TEXT_TOKENS} are possible",
-                params.text_tokens
-            ));
-        }
+        let ask = ClipAsk {
+            size: (params.width, params.height),
+            size_step: self.size_step(),
+            frames: params.frames,
+            frame_step: self.frame_step(),
+            frame_rate: Some(params.frame_rate),
+            steps: params.steps,
+            text_tokens: params.text_tokens,
+            text_step: 1,
+            shift: params.shift,
+        };
+        ask.check()?;
         step_cache::check(params.step_cache)?;
-        if !params.guidance.is_finite() {
-            return refuse("guidance must be a finite number".into());
-        }
+        check_scales([params.guidance])?;
         let shares = [
             ("the rescaling of guidance", Some(params.guidance_rescale)),
             ("the time of decoding", Some(params.decode_time)),
             ("the noise of decoding", params.decode_noise),
         ];
         for (name, share) in shares {
-            if share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
-                return refuse(format!("{name} must lie from 0 to 1"));
-            }
-        }
-        if params
-            .shift
-            .is_some_and(|shift| !(shift.is_finite() && shift > 0.0))
-        {
-            return refuse("the shift must be above 0".into());
+            share.map_or(Ok(()), |share| check_share(name, share))?;
         }
         let estimate = self.parts.estimate(
-            (width, height),
+            (params.width, params.height),
             params.frames,
             self.dtype.size_in_bytes() as u64,
         );
@@ -306,7 +266,7 @@ impl LtxPipeline {
             self.parts.transformer.hidden() as u64,
             self.dtype.size_in_bytes() as u64,
         );
-        let needed = (estimate.activations.saturating_add(kept)).max(estimate.decode);
+        let needed = (estimate.activations.saturating_add(kept)).max(estimate.tiled_decode);
         if needed > limits.memory {
             return Err(Error::OutOfMemory {
                 needed,
@@ -326,6 +286,7 @@ impl LtxPipeline {
         &self,
         jobs: &'a [LtxParams],
         texts: &EncodedTexts<Tensor>,
+        limits: RunLimits,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Row<'a>>> {
@@ -341,32 +302,31 @@ impl LtxPipeline {
                 None => None,
             };
             let clock = Instant::now();
+            let checkpoint = watch.resume(job);
+            let earlier = checkpoint.as_ref().and_then(|checkpoint| checkpoint.tiles);
+            let tiles = self.choose_tiles(params, limits, earlier)?;
             let mut generator = Generator::new(params.rng, params.seed);
             let first = params
                 .first_frame
                 .as_ref()
-                .map(|image| self.encode_first(image, params, &mut generator))
+                .map(|image| self.encode_first(image, params, tiles, &mut generator))
                 .transpose()?;
             timings[job].encoding_ms += milliseconds(clock);
             let latents = self.start_latents(params, &mut generator)?;
             let program = Arc::new(self.program(params)?);
             let mut row = Row {
-                job,
                 params,
                 positive,
                 negative,
                 first,
-                generator,
-                run: Run::start(program, &latents, false)?,
-                identity: String::new(),
-                anchors: Anchors::default(),
+                state: ClipState::new(job, Run::start(program, &latents, false)?, generator, tiles),
             };
-            let latents = row.keep_first(row.run.latents())?;
-            row.run.replace_latents(latents)?;
-            row.identity = self.identify(&row)?;
-            if let Some(checkpoint) = watch.resume(job) {
-                self.resume(&mut row, &checkpoint)?;
-                timings[job].resumed_steps = row.run.done() as u32;
+            let latents = row.keep_first(row.state.run.latents())?;
+            row.state.run.replace_latents(latents)?;
+            row.state.identity = self.identify(&row)?;
+            if let Some(checkpoint) = checkpoint {
+                row.state.resume(&checkpoint, &self.device)?;
+                timings[job].resumed_steps = row.state.run.done() as u32;
             }
             rows.push(row);
         }
@@ -379,11 +339,15 @@ impl LtxPipeline {
         &self,
         image: &RgbImage,
         params: &LtxParams,
+        tiles: TileSide,
         generator: &mut Generator,
     ) -> Result<Tensor> {
         let image = resize(image, params.width, params.height, Filter::Lanczos)?;
         let pixels = to_pixels(&[image], &self.device, self.dtype)?;
-        let moments = self.vae.encoding().push(&pixels)?;
+        let moments = match self.tiles(params, tiles) {
+            Some(tiles) => self.vae.encode_tiles(&pixels, tiles)?,
+            None => self.vae.encoding().push(&pixels)?,
+        };
         let mut noise = vec![0f32; moments.mean.elem_count()];
         generator.fill_normal(&mut noise);
         let noise = Tensor::from_vec(noise, moments.mean.shape(), &self.device)?;
@@ -465,11 +429,8 @@ impl LtxPipeline {
 
     /// Everything that decides what the latents become.
     fn identify(&self, row: &Row) -> Result<String> {
-        let mut identity = Identity::new();
-        identity.add(NUMERICS.as_bytes());
-        identity.add(self.files.as_bytes());
-        identity.add(self.adapted.describe().as_bytes());
-        identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
+        let computes_in = (&self.device, self.dtype);
+        let mut identity = Identity::of_run(&self.files, &self.adapted.describe(), computes_in);
         let params = row.params;
         let sizes = (params.width, params.height, params.frames);
         let guidance = (params.active_guidance(), params.guidance_rescale);
@@ -478,84 +439,21 @@ impl LtxPipeline {
         if params.step_cache > 0.0 {
             identity.add(format!("step cache {:?}", params.step_cache).as_bytes());
         }
-        let program = row.run.program();
-        identity.add_f32s(&program.sigmas);
-        let times: Vec<f32> = program
-            .calls
-            .iter()
-            .map(|call| call.timestep as f32)
-            .collect();
-        identity.add_f32s(&times);
+        identity.add_program(row.state.run.program());
         let texts = [Some(&row.positive), row.negative.as_ref()];
         let tensors = texts.into_iter().chain([row.first.as_ref()]);
         for tensor in tensors.flatten() {
             identity.add_f32s(&numbers(tensor)?);
         }
         // The noise itself rather than its seed: it may have been given.
-        identity.add_f32s(&numbers(row.run.latents())?);
-        identity.add(&row.generator.save());
+        identity.add_f32s(&numbers(row.state.run.latents())?);
+        identity.add(&row.state.generator.save());
         Ok(identity.finish())
-    }
-
-    /// Takes over a checkpoint that was made by this very work; any other is left aside.
-    fn resume(&self, row: &mut Row, checkpoint: &Checkpoint) -> Result<()> {
-        if checkpoint.identity != row.identity || checkpoint.state.shape != row.run.latents().dims()
-        {
-            tracing::info!(
-                job = row.job,
-                "a checkpoint belongs to other work and is not used"
-            );
-            return Ok(());
-        }
-        if let Some(generator) = checkpoint.generator()? {
-            row.generator = generator;
-        }
-        row.run = Run::resume(
-            Arc::clone(row.run.program()),
-            &checkpoint.state,
-            &self.device,
-        )?;
-        let (shape, done) = (&checkpoint.state.shape, row.run.done());
-        row.anchors = Anchors::restore(&checkpoint.anchors, shape, done, &self.device)?;
-        Ok(())
     }
 
     // Denoising is in `run`.
 
-    // ---- decode -------------------------------------------------------------------------------
-
-    /// One row's latents as frames, each told as soon as it is there.
-    fn decode(
-        &self,
-        row: &mut Row,
-        watch: &mut dyn RunWatch,
-        timings: &mut [JobTimings],
-    ) -> Result<()> {
-        let job = row.job;
-        let clock = Instant::now();
-        let latents = row.keep_first(row.run.latents())?;
-        picture::check("latents", &latents)?;
-        let latents = self.decoder_input(&latents, row.params, &mut row.generator)?;
-        let (count, _, height, width) = latents.dims4()?;
-        let mut decoding =
-            self.vae
-                .decoding(row.params.decode_time, (height, width), &mut row.generator)?;
-        let mut frames = picture::Frames::new(job, row.params.frames);
-        for i in 0..count {
-            watch.stage(job, Stage::Decoding, i as u32, count as u32);
-            if watch.is_cancelled(job) {
-                return Ok(());
-            }
-            let latents = latents.narrow(0, i, 1)?;
-            decoding.push(&latents, i + 1 == count, &mut |run| {
-                frames.tell(&run, watch)
-            })?;
-        }
-        frames.finish()?;
-        watch.stage(job, Stage::Decoding, count as u32, count as u32);
-        timings[job].decoding_ms = milliseconds(clock);
-        Ok(())
-    }
+    // From latents to frames: see `decode`.
 
     /// Latents as the decoder takes them, (frames, channels, rows, columns): with some noise where it
     /// is told how much.
@@ -603,12 +501,4 @@ impl LtxPipeline {
     pub(crate) fn vae(&self) -> &LtxVae {
         &self.vae
     }
-}
-
-fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-}
-
-fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0
 }

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod adapter_tests;
+mod decode;
 mod params;
 mod run;
 mod texts;
@@ -14,7 +15,6 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
-use kinora_core::{Stage, plan::NUMERICS};
 use kinora_weights::{
     SchedulerConfig,
     lora::{LoraComponent, LoraTargets},
@@ -25,11 +25,12 @@ pub use self::params::{Ltx2Guidance, Ltx2Params};
 pub(crate) use self::run::Both;
 use self::run::Row;
 use super::{
-    Checkpoint, JobTimings, RgbImage, RunLimits, RunWatch, Shelf, Sound, TextCache,
+    JobTimings, RgbImage, RunLimits, RunWatch, Shelf, Sound, TextCache,
     checkpoint::Identity,
+    clip::{ClipAsk, ClipState, check_scales, check_share, numbers},
+    milliseconds,
     on_demand::OnDemand,
-    packing::{to_frames, to_tokens},
-    picture,
+    packing::to_tokens,
     text_cache::EncodedTexts,
 };
 use crate::{
@@ -40,17 +41,11 @@ use crate::{
     noise::Generator,
     previews::LatentPreview,
     samplers::{Config, Options, Program, Run, schedule, spacing::linspace},
+    step_cache,
     text::{GemmaEncoder, Ltx2Connectors, Ltx2Text, Tokenizer},
-    vae::{LtxAudioVae, LtxVae, Vocoder, to_pixels},
+    vae::{LtxAudioVae, LtxVae, TileSide, Vocoder, to_pixels},
     vision::resample::{Filter, resize},
 };
-
-/// Bounds on what a request may ask, far above any use.
-const MAX_STEPS: u32 = 1000;
-const MAX_SIDE: u32 = 8192;
-const MAX_FRAMES: u32 = 4097;
-const MAX_TEXT_TOKENS: usize = 4096;
-const MAX_RATE: f64 = 1000.0;
 
 /// An LTX-2 model; its text encoder is in memory when it was needed.
 pub struct Ltx2Pipeline {
@@ -230,16 +225,16 @@ impl Ltx2Pipeline {
         }
         let mut timings = vec![JobTimings::default(); jobs.len()];
         let texts = self.encode(jobs, watch, &mut timings)?;
-        let mut rows = self.prepare(jobs, &texts, watch, &mut timings)?;
+        let mut rows = self.prepare(jobs, &texts, limits, watch, &mut timings)?;
         let mut failure = None;
         for row in &mut rows {
             self.denoise(row, limits, watch, &mut timings)?;
-            if !row.is_done() {
+            if !row.state.is_done() {
                 continue;
             }
             match self.decode(row, watch, &mut timings) {
                 Err(error @ Error::NotFinite { .. }) => {
-                    tracing::warn!(job = row.job, %error, "a clip is unusable");
+                    tracing::warn!(job = row.state.job, %error, "a clip is unusable");
                     failure.get_or_insert(error);
                 }
                 result => result?,
@@ -252,78 +247,58 @@ impl Ltx2Pipeline {
     }
 
     fn check(&self, params: &Ltx2Params, limits: RunLimits) -> Result<()> {
-        let refuse = |reason: String| Err(Error::BadRequest(reason));
-        let (width, height) = (params.width, params.height);
-        let step = self.size_step();
-        if [width, height]
-            .iter()
-            .any(|side| *side == 0 || !side.is_multiple_of(step) || *side > MAX_SIDE)
-        {
-            return refuse(format!(
-                "{width} × {height} pixels; both must be multiples of {step}, up to {MAX_SIDE}"
-            ));
-        }
-        let time = self.frame_step();
-        if params.frames == 0 || params.frames % time != 1 % time || params.frames > MAX_FRAMES {
-            return refuse(format!(
-                "{} frames; they must be one more than a multiple of {time}, up to {MAX_FRAMES}",
-                params.frames
-            ));
-        }
-        if !(params.frame_rate > 0.0 && params.frame_rate <= MAX_RATE) {
-            return refuse(format!(
-                "{} frames a second; above 0, up to {MAX_RATE} are possible",
-                params.frame_rate
-            ));
-        }
-        if !(1..=MAX_STEPS).contains(&params.steps) {
-            return refuse(format!(
-                "{} steps; 1 to {MAX_STEPS} are possible",
-                params.steps
-            ));
-        }
-        let registers = self.parts.connectors.video.registers;
-        if !(1..=MAX_TEXT_TOKENS).contains(&params.text_tokens)
-            || !params.text_tokens.is_multiple_of(registers)
-        {
-            return refuse(format!(
-                "{} text tokens; they must be a multiple of {registers}, up to {MAX_TEXT_TOKENS}",
-                params.text_tokens
-            ));
-        }
+        let ask = ClipAsk {
+            size: (params.width, params.height),
+            size_step: self.size_step(),
+            frames: params.frames,
+            frame_step: self.frame_step(),
+            frame_rate: Some(params.frame_rate),
+            steps: params.steps,
+            text_tokens: params.text_tokens,
+            text_step: self.parts.connectors.video.registers,
+            shift: params.shift,
+        };
+        ask.check()?;
+        step_cache::check(params.step_cache)?;
         for guidance in [params.guidance, params.audio_guidance] {
-            let scales = [guidance.text, guidance.blind, guidance.alone];
-            if scales.iter().any(|scale| !scale.is_finite()) {
-                return refuse("guidance must be finite numbers".into());
-            }
-            if !(0.0..=1.0).contains(&guidance.rescale) {
-                return refuse("the rescaling of guidance must lie from 0 to 1".into());
-            }
+            check_scales([guidance.text, guidance.blind, guidance.alone])?;
+            check_share("the rescaling of guidance", guidance.rescale)?;
         }
         let layers = self.parts.transformer.layers;
         if params.is_guided_by_blindness()
             && (params.blind_blocks.is_empty()
                 || params.blind_blocks.iter().any(|block| *block >= layers))
         {
-            return refuse(format!(
+            return Err(Error::BadRequest(format!(
                 "blocks {:?} to be blind in; at least one of the {layers} is needed",
                 params.blind_blocks
-            ));
-        }
-        if params
-            .shift
-            .is_some_and(|shift| !(shift.is_finite() && shift > 0.0))
-        {
-            return refuse("the shift must be above 0".into());
+            )));
         }
         let estimate = self.parts.estimate(
-            (width, height),
+            (params.width, params.height),
             params.frames,
             params.frame_rate,
             params.text_tokens,
             self.dtype.size_in_bytes() as u64,
         );
-        let needed = estimate.activations.max(estimate.decode);
+        let tokens = [
+            (
+                self.token_grid(params).iter().product(),
+                self.parts.transformer.hidden(),
+            ),
+            (self.audio_tokens(params), self.parts.audio.hidden()),
+        ];
+        let kept = tokens.map(|(tokens, width): (usize, usize)| {
+            step_cache::kept_bytes(
+                params.step_cache,
+                params.passes().into(),
+                tokens as u64,
+                width as u64,
+                self.dtype.size_in_bytes() as u64,
+            )
+        });
+        let kept = kept[0].saturating_add(kept[1]);
+        let needed = (estimate.activations.saturating_add(kept)).max(estimate.tiled_decode);
         if needed > limits.memory {
             return Err(Error::OutOfMemory {
                 needed,
@@ -343,6 +318,7 @@ impl Ltx2Pipeline {
         &self,
         jobs: &'a [Ltx2Params],
         texts: &EncodedTexts<Ltx2Text>,
+        limits: RunLimits,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Row<'a>>> {
@@ -358,33 +334,38 @@ impl Ltx2Pipeline {
                 false => None,
             };
             let clock = Instant::now();
+            let checkpoint = watch.resume(job);
+            let earlier = checkpoint.as_ref().and_then(|checkpoint| checkpoint.tiles);
+            let tiles = self.choose_tiles(params, limits, earlier)?;
             let mut generator = Generator::new(params.rng, params.seed);
             let first = params
                 .first_frame
                 .as_ref()
-                .map(|image| self.encode_first(image, params))
+                .map(|image| self.encode_first(image, params, tiles))
                 .transpose()?;
             timings[job].encoding_ms += milliseconds(clock);
             let latents = self.start_latents(params, &mut generator)?;
             let program = Arc::new(self.program(params)?);
             let mut row = Row {
-                job,
                 params,
                 positive,
                 negative,
                 first,
-                generator,
                 shapes: [latents.video.dims3()?, latents.audio.dims3()?]
                     .map(|(_, tokens, channels)| (tokens, channels)),
-                run: Run::start(program, &latents.join()?, false)?,
-                identity: String::new(),
+                state: ClipState::new(
+                    job,
+                    Run::start(program, &latents.join()?, false)?,
+                    generator,
+                    tiles,
+                ),
             };
-            let latents = row.split(row.run.latents())?.join()?;
-            row.run.replace_latents(latents)?;
-            row.identity = self.identify(&row)?;
-            if let Some(checkpoint) = watch.resume(job) {
-                self.resume(&mut row, &checkpoint)?;
-                timings[job].resumed_steps = row.run.done() as u32;
+            let latents = row.split(row.state.run.latents())?.join()?;
+            row.state.run.replace_latents(latents)?;
+            row.state.identity = self.identify(&row)?;
+            if let Some(checkpoint) = checkpoint {
+                row.state.resume(&checkpoint, &self.device)?;
+                timings[job].resumed_steps = row.state.run.done() as u32;
             }
             rows.push(row);
         }
@@ -393,10 +374,18 @@ impl Ltx2Pipeline {
 
     /// A given first frame as latents of the diffusion process, (1, tokens of a frame, channels),
     /// f32: the mean of what the encoder says.
-    pub(crate) fn encode_first(&self, image: &RgbImage, params: &Ltx2Params) -> Result<Tensor> {
+    pub(crate) fn encode_first(
+        &self,
+        image: &RgbImage,
+        params: &Ltx2Params,
+        tiles: TileSide,
+    ) -> Result<Tensor> {
         let image = resize(image, params.width, params.height, Filter::Bilinear)?;
         let pixels = to_pixels(&[image], &self.device, self.dtype)?;
-        let moments = self.vae.encoding().push(&pixels)?;
+        let moments = match self.tiles(params, tiles) {
+            Some(tiles) => self.vae.encode_tiles(&pixels, tiles)?,
+            None => self.vae.encoding().push(&pixels)?,
+        };
         to_tokens(&self.vae.scale(&moments.mean.to_dtype(DType::F32)?)?)
     }
 
@@ -504,11 +493,8 @@ impl Ltx2Pipeline {
 
     /// Everything that decides what the latents become.
     fn identify(&self, row: &Row) -> Result<String> {
-        let mut identity = Identity::new();
-        identity.add(NUMERICS.as_bytes());
-        identity.add(self.files.as_bytes());
-        identity.add(self.adapted.describe().as_bytes());
-        identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
+        let computes_in = (&self.device, self.dtype);
+        let mut identity = Identity::of_run(&self.files, &self.adapted.describe(), computes_in);
         let params = row.params;
         let sizes = (params.width, params.height, params.frames);
         let guidance = (
@@ -519,14 +505,10 @@ impl Ltx2Pipeline {
         );
         let rate = params.frame_rate;
         identity.add(format!("{sizes:?} {guidance:?} {rate} {:?}", params.sampler).as_bytes());
-        let program = row.run.program();
-        identity.add_f32s(&program.sigmas);
-        let times: Vec<f32> = program
-            .calls
-            .iter()
-            .map(|call| call.timestep as f32)
-            .collect();
-        identity.add_f32s(&times);
+        if params.step_cache > 0.0 {
+            identity.add(format!("step cache {:?}", params.step_cache).as_bytes());
+        }
+        identity.add_program(row.state.run.program());
         let texts = [Some(&row.positive), row.negative.as_ref()];
         let texts = texts
             .into_iter()
@@ -536,76 +518,14 @@ impl Ltx2Pipeline {
             identity.add_f32s(&numbers(tensor)?);
         }
         // The noise itself rather than its seed: it may have been given.
-        identity.add_f32s(&numbers(row.run.latents())?);
-        identity.add(&row.generator.save());
+        identity.add_f32s(&numbers(row.state.run.latents())?);
+        identity.add(&row.state.generator.save());
         Ok(identity.finish())
-    }
-
-    /// Takes over a checkpoint that was made by this very work; any other is left aside.
-    fn resume(&self, row: &mut Row, checkpoint: &Checkpoint) -> Result<()> {
-        if checkpoint.identity != row.identity || checkpoint.state.shape != row.run.latents().dims()
-        {
-            tracing::info!(
-                job = row.job,
-                "a checkpoint belongs to other work and is not used"
-            );
-            return Ok(());
-        }
-        if let Some(generator) = checkpoint.generator()? {
-            row.generator = generator;
-        }
-        row.run = Run::resume(
-            Arc::clone(row.run.program()),
-            &checkpoint.state,
-            &self.device,
-        )?;
-        Ok(())
     }
 
     // Denoising is in `run`.
 
-    // ---- decode -------------------------------------------------------------------------------
-
-    /// One row's latents as sound, then as frames, each told as soon as it is there.
-    fn decode(
-        &self,
-        row: &mut Row,
-        watch: &mut dyn RunWatch,
-        timings: &mut [JobTimings],
-    ) -> Result<()> {
-        let job = row.job;
-        let clock = Instant::now();
-        let latents = row.split(row.run.latents())?;
-        picture::check("latents", &latents.video)?;
-        picture::check("latents", &latents.audio)?;
-        let frames = to_frames(&latents.video, self.token_grid(row.params))?;
-        let frames = self.vae.unscale(&frames)?.to_dtype(self.dtype)?;
-        let (count, _, height, width) = frames.dims4()?;
-        watch.stage(job, Stage::Decoding, 0, count as u32);
-        if watch.is_cancelled(job) {
-            return Ok(());
-        }
-        if row.params.has_sound {
-            let samples = self.decode_sound(&latents.audio)?;
-            watch.sound(job, self.to_sound(&samples)?)?;
-        }
-        let mut decoding = self
-            .vae
-            .decoding(0.0, (height, width), &mut row.generator)?;
-        let mut told = picture::Frames::new(job, row.params.frames);
-        for i in 0..count {
-            watch.stage(job, Stage::Decoding, i as u32, count as u32);
-            if watch.is_cancelled(job) {
-                return Ok(());
-            }
-            let latents = frames.narrow(0, i, 1)?;
-            decoding.push(&latents, i + 1 == count, &mut |run| told.tell(&run, watch))?;
-        }
-        told.finish()?;
-        watch.stage(job, Stage::Decoding, count as u32, count as u32);
-        timings[job].decoding_ms = milliseconds(clock);
-        Ok(())
-    }
+    // From latents to sound and frames: see `decode`.
 
     /// The samples of a sound's latents, (1, tokens, channels) → (1, channels, samples).
     pub(crate) fn decode_sound(&self, latents: &Tensor) -> Result<Tensor> {
@@ -653,12 +573,4 @@ impl Ltx2Pipeline {
     pub(crate) fn codecs(&self) -> (&LtxVae, &LtxAudioVae, &Vocoder) {
         (&self.vae, &self.audio_vae, &self.vocoder)
     }
-}
-
-fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-}
-
-fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0
 }

@@ -5,6 +5,7 @@
 //! pictures are decoded one by one. A pipeline never imports a pipeline.
 
 pub mod checkpoint;
+pub(crate) mod clip;
 pub mod flux;
 pub mod ltx;
 pub mod ltx2;
@@ -21,7 +22,7 @@ pub(crate) mod unet;
 pub mod wan;
 pub mod watch;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use candle_core::{DType, Device};
 use kinora_core::Family;
@@ -143,4 +144,9 @@ impl Pipeline {
             Self::Sdxl(pipeline) => pipeline.stage().size_step(),
         }
     }
+}
+
+/// Milliseconds since then.
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
 }

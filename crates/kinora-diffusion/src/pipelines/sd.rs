@@ -11,11 +11,11 @@ use kinora_weights::{
 };
 
 use super::{
-    ImageParams, JobTimings, RunLimits, RunWatch, Shelf, TextCache,
+    ImageParams, JobTimings, RunLimits, RunWatch, Shelf, TextCache, milliseconds,
     on_demand::OnDemand,
     text_cache::{EncodedTexts, KeptTexts, or_none, read_for},
     unet::{
-        UnetStage, milliseconds, open_tokenizer,
+        UnetStage, open_tokenizer,
         rows::{Conditioning, Prompted, Said},
     },
 };

@@ -17,7 +17,7 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
-use kinora_core::{Expert, plan::NUMERICS};
+use kinora_core::Expert;
 use kinora_weights::{
     lora::LoraTargets,
     wan::{WanComponent, WanInput as Input, WanLayout, WanParts},
@@ -31,8 +31,12 @@ use self::{
     windows::Windows,
 };
 use super::{
-    Checkpoint, JobTimings, RunLimits, RunWatch, Shelf, TextCache, checkpoint::Identity,
-    on_demand::OnDemand, text_cache::EncodedTexts,
+    JobTimings, RunLimits, RunWatch, Shelf, TextCache,
+    checkpoint::Identity,
+    clip::{ClipState, numbers},
+    milliseconds,
+    on_demand::OnDemand,
+    text_cache::EncodedTexts,
 };
 use crate::{
     Error, Result,
@@ -42,9 +46,8 @@ use crate::{
     noise::Generator,
     previews::LatentPreview,
     samplers::{Config, Options, Program, Run},
-    step_cache::Anchors,
     text::{Tokenizer, Umt5Encoder},
-    vae::WanVae,
+    vae::{TileSide, WanVae},
     vision::ClipVision,
 };
 
@@ -240,12 +243,12 @@ impl WanPipeline {
                 false => Expert::High,
             };
             self.denoise(row, last, limits, watch, &mut timings)?;
-            if !row.is_done() {
+            if !row.state.is_done() {
                 continue;
             }
-            match self.decode(row, limits, watch, &mut timings) {
+            match self.decode(row, watch, &mut timings) {
                 Err(error @ Error::NotFinite { .. }) => {
-                    tracing::warn!(job = row.job, %error, "a clip is unusable");
+                    tracing::warn!(job = row.state.job, %error, "a clip is unusable");
                     failure.get_or_insert(error);
                 }
                 result => result?,
@@ -285,7 +288,10 @@ impl WanPipeline {
                 false => None,
             };
             let clock = Instant::now();
-            let condition = self.condition(params, limits, || watch.is_cancelled(job))?;
+            let checkpoint = watch.resume(job);
+            let earlier = checkpoint.as_ref().and_then(|checkpoint| checkpoint.tiles);
+            let tiles = self.choose_tiles(params, limits, earlier)?;
+            let condition = self.condition(params, tiles, || watch.is_cancelled(job))?;
             let Some(condition) = condition else {
                 continue;
             };
@@ -297,23 +303,19 @@ impl WanPipeline {
             let first_low = self.first_low(params, &program);
             let has_first = condition.tensor().is_some();
             let mut row = Row {
-                job,
                 params,
                 positive,
                 negative,
                 images,
                 condition,
-                generator,
                 first_low,
                 windows: self.windows(params, has_first)?,
-                run: Run::start(program, &latents, false)?,
-                identity: String::new(),
-                anchors: Anchors::default(),
+                state: ClipState::new(job, Run::start(program, &latents, false)?, generator, tiles),
             };
-            row.identity = self.identify(&row)?;
-            if let Some(checkpoint) = watch.resume(job) {
-                self.resume(&mut row, &checkpoint)?;
-                timings[job].resumed_steps = row.run.done() as u32;
+            row.state.identity = self.identify(&row)?;
+            if let Some(checkpoint) = checkpoint {
+                row.state.resume(&checkpoint, &self.device)?;
+                timings[job].resumed_steps = row.state.run.done() as u32;
             }
             rows.push(row);
         }
@@ -324,12 +326,12 @@ impl WanPipeline {
     pub(crate) fn condition(
         &self,
         params: &VideoParams,
-        limits: RunLimits,
+        tiles: TileSide,
         is_cancelled: impl FnMut() -> bool,
     ) -> Result<Option<Condition>> {
         let size = (params.width, params.height);
         let like = like(&self.device, self.dtype)?;
-        let tiles = self.tiles(params, limits)?;
+        let tiles = self.tiles(params, tiles);
         match (self.parts.input, &params.first_frame) {
             (Input::FirstFrame, Some(first)) => {
                 encode_first(&self.vae, tiles, first, size, &like, is_cancelled)
@@ -449,11 +451,9 @@ impl WanPipeline {
 
     /// Everything that decides what the latents become.
     fn identify(&self, row: &Row) -> Result<String> {
-        let mut identity = Identity::new();
-        identity.add(NUMERICS.as_bytes());
-        identity.add(self.files.as_bytes());
-        identity.add(self.experts.adapted.describe().as_bytes());
-        identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
+        let computes_in = (&self.device, self.dtype);
+        let mut identity =
+            Identity::of_run(&self.files, &self.experts.adapted.describe(), computes_in);
         let params = row.params;
         let guidance = [false, true].map(|is_low| params.active_guidance(is_low));
         let sizes = (params.width, params.height, params.frames, row.first_low);
@@ -464,14 +464,7 @@ impl WanPipeline {
         if let Some(windows) = &row.windows {
             identity.add(format!("{windows:?}").as_bytes());
         }
-        let program = row.run.program();
-        identity.add_f32s(&program.sigmas);
-        let times: Vec<f32> = program
-            .calls
-            .iter()
-            .map(|call| call.timestep as f32)
-            .collect();
-        identity.add_f32s(&times);
+        identity.add_program(row.state.run.program());
         for text in [Some(&row.positive), row.negative.as_ref()]
             .into_iter()
             .flatten()
@@ -486,32 +479,9 @@ impl WanPipeline {
             identity.add_f32s(&numbers(tensor)?);
         }
         // The noise itself rather than its seed: it may have been given.
-        identity.add_f32s(&numbers(row.run.latents())?);
-        identity.add(&row.generator.save());
+        identity.add_f32s(&numbers(row.state.run.latents())?);
+        identity.add(&row.state.generator.save());
         Ok(identity.finish())
-    }
-
-    /// Takes over a checkpoint that was made by this very work; any other is left aside.
-    fn resume(&self, row: &mut Row, checkpoint: &Checkpoint) -> Result<()> {
-        if checkpoint.identity != row.identity || checkpoint.state.shape != row.run.latents().dims()
-        {
-            tracing::info!(
-                job = row.job,
-                "a checkpoint belongs to other work and is not used"
-            );
-            return Ok(());
-        }
-        if let Some(generator) = checkpoint.generator()? {
-            row.generator = generator;
-        }
-        row.run = Run::resume(
-            Arc::clone(row.run.program()),
-            &checkpoint.state,
-            &self.device,
-        )?;
-        let (shape, done) = (&checkpoint.state.shape, row.run.done());
-        row.anchors = Anchors::restore(&checkpoint.anchors, shape, done, &self.device)?;
-        Ok(())
     }
 
     // Denoising is in `run`, decoding in `decode`.
@@ -540,12 +510,4 @@ impl WanPipeline {
     pub(crate) fn vae(&self) -> &WanVae {
         &self.vae
     }
-}
-
-fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-}
-
-fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0
 }

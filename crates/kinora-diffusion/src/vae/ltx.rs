@@ -13,7 +13,10 @@ use candle_core::{DType, Tensor};
 use kinora_weights::LtxVaeConfig;
 
 use self::blocks::{Decoder, Encoder, Memory};
-use super::patches::{fold_patches, unfold_patches};
+use super::{
+    clip_tiles::{self, ClipTiles, FinishedPart, Scales, TileDecoder},
+    patches::{fold_patches, unfold_patches},
+};
 use crate::{
     Error, Result,
     error::bail_shape,
@@ -103,6 +106,82 @@ impl LtxVae {
             norm_out,
             is_over: false,
         })
+    }
+
+    /// Tiles of `pixels` along each side, `shared` of which neighbours share.
+    pub fn tiles(&self, pixels: usize, shared: usize) -> ClipTiles {
+        ClipTiles {
+            least: if self.config.is_decoder_mirrored {
+                2
+            } else {
+                1
+            },
+            ..ClipTiles::of_pixels(pixels, shared, self.config.scale())
+        }
+    }
+
+    /// Decodes a clip tile by tile: (latent frames, channels, rows, columns) as the network takes
+    /// them, with this share of noise. What the decoder adds of its own is drawn for every tile in
+    /// its turn. Every part goes to `put` once. `go_on` is asked before each latent frame of each
+    /// tile, with how many of all of them are done; the answer no ends the work, and then the result
+    /// is no.
+    pub fn decode_tiles(
+        &self,
+        latents: &Tensor,
+        tiles: ClipTiles,
+        (share, generator): (f32, &mut Generator),
+        go_on: &mut dyn FnMut(usize) -> bool,
+        put: &mut dyn FnMut(FinishedPart<'_>) -> Result<()>,
+    ) -> Result<bool> {
+        let mut decoder = TileByTile {
+            vae: self,
+            share,
+            generator,
+            decoding: None,
+        };
+        let how = (tiles, self.scales());
+        clip_tiles::decode(
+            &mut decoder,
+            latents,
+            how,
+            &|part| Ok(part.clone()),
+            go_on,
+            put,
+        )
+    }
+
+    /// What [`encoding`](Self::encoding) says of the first frames of a clip, tile by tile:
+    /// (1 + n · `time_scale`, 3, height, width) in −1 to 1; f32.
+    pub fn encode_tiles(&self, frames: &Tensor, tiles: ClipTiles) -> Result<LtxMoments> {
+        let (_, _, height, width) = frames.dims4()?;
+        let grid = [height, width].map(|side| side / self.config.scale());
+        let mut encode = |[(top, rows), (left, columns)]: clip_tiles::Region| {
+            let part = frames.narrow(2, top, rows)?.narrow(3, left, columns)?;
+            let moments = self.encoding().push(&part.contiguous()?)?;
+            Ok(Some(Tensor::cat(&[moments.mean, moments.log_variance], 1)?))
+        };
+        let Some(moments) = clip_tiles::encode(grid, (tiles, self.scales()), &mut encode)? else {
+            bail_shape!("tiles of {:?} without latents", frames.dims());
+        };
+        self.to_moments(&moments)
+    }
+
+    /// Means of all channels, then one logarithm of the variance.
+    fn to_moments(&self, x: &Tensor) -> Result<LtxMoments> {
+        let channels = self.config.latent_channels;
+        Ok(LtxMoments {
+            mean: x.narrow(1, 0, channels)?.contiguous()?,
+            log_variance: x.narrow(1, channels, 1)?.contiguous()?,
+        })
+    }
+
+    /// Patches are pixels already where tiles are joined.
+    fn scales(&self) -> Scales {
+        let pixels = self.config.scale();
+        Scales {
+            pixels,
+            unit: pixels,
+        }
     }
 
     /// Begins to encode a clip.
@@ -245,6 +324,30 @@ impl LtxDecoding<'_> {
     }
 }
 
+/// A decoder that begins a clip anew for every tile.
+struct TileByTile<'a> {
+    vae: &'a LtxVae,
+    share: f32,
+    generator: &'a mut Generator,
+    decoding: Option<LtxDecoding<'a>>,
+}
+
+impl TileDecoder for TileByTile<'_> {
+    fn begin(&mut self, size: (usize, usize)) -> Result<()> {
+        // What the tile before remembers goes first.
+        self.decoding = None;
+        self.decoding = Some(self.vae.decoding(self.share, size, self.generator)?);
+        Ok(())
+    }
+
+    fn push(&mut self, latents: &Tensor, is_last: bool, tell: Tell) -> Result<()> {
+        match &mut self.decoding {
+            Some(decoding) => decoding.push(latents, is_last, tell),
+            None => bail_shape!("latents of {:?} before a tile began", latents.dims()),
+        }
+    }
+}
+
 /// A clip on its way from frames to latents.
 #[derive(Debug)]
 pub struct LtxEncoding<'a> {
@@ -278,10 +381,7 @@ impl LtxEncoding<'_> {
             let Some(x) = vae.encoder.forward(x, &mut self.memory)? else {
                 bail_shape!("an encoder kept frames of {:?}", frames.dims());
             };
-            Ok(LtxMoments {
-                mean: x.narrow(1, 0, config.latent_channels)?.contiguous()?,
-                log_variance: x.narrow(1, config.latent_channels, 1)?.contiguous()?,
-            })
+            vae.to_moments(&x)
         })
     }
 }

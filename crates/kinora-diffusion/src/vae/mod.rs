@@ -2,6 +2,7 @@
 //! file each.
 
 mod blocks;
+mod clip_tiles;
 pub mod kl;
 pub mod ltx;
 mod ltx_audio;
@@ -11,10 +12,11 @@ mod tiling;
 mod vocoder;
 pub mod wan;
 
+pub use clip_tiles::{ClipTiles, FinishedPart, Region};
 pub use kl::KlVae;
 pub use ltx::{LtxDecoding, LtxEncoding, LtxVae};
 pub use ltx_audio::LtxAudioVae;
 pub use patches::to_pixels;
-pub use tiling::Tiling;
+pub use tiling::{TileSide, Tiling};
 pub use vocoder::Vocoder;
-pub use wan::{FinishedPart, WanDecoding, WanEncoding, WanTiles, WanVae};
+pub use wan::{WanDecoding, WanEncoding, WanVae};

@@ -5,9 +5,40 @@
 //! neighbouring tiles differ a little; over the overlap each fades into the other, which leaves no
 //! edge to see.
 
+use std::{fmt, num::ParseIntError, str::FromStr};
+
 use candle_core::{DType, Tensor};
 
 use crate::{Error, Result, memory::SMALLEST_TILE};
+
+/// How a result goes through its VAE, in few words: checkpoints say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TileSide {
+    /// Whole.
+    Whole,
+    /// In square tiles of this side: latents of a picture, pixels of a clip.
+    Of(u32),
+}
+
+impl fmt::Display for TileSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole => f.write_str("whole"),
+            Self::Of(side) => side.fmt(f),
+        }
+    }
+}
+
+impl FromStr for TileSide {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, ParseIntError> {
+        match text {
+            "whole" => Ok(Self::Whole),
+            side => side.parse().map(Self::Of),
+        }
+    }
+}
 
 /// How much is decoded at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,25 +67,40 @@ impl Tiling {
 
     /// The whole picture of width × height latents if it fits into `memory` bytes, else the largest
     /// tiles that do. `is_frugal`: small ones, not the largest that an optimistic estimate allows.
-    /// `needed` tells the bytes for width × height.
+    /// `needed` tells the bytes for width × height. What an `earlier` attempt decided stays where it
+    /// fits, so that the picture is the same.
     pub fn choose(
         (width, height): (u64, u64),
-        memory: u64,
-        is_frugal: bool,
+        (memory, is_frugal): (u64, bool),
+        earlier: Option<TileSide>,
         needed: impl Fn(u64, u64) -> u64,
     ) -> Result<Self> {
+        let sizes = [128, 96, 64, 48, 32, SMALLEST_TILE];
+        let of_size = |size: u64| needed(size.min(width), size.min(height));
+        if let Some(TileSide::Of(size)) = earlier.filter(|_| !is_frugal)
+            && sizes.contains(&u64::from(size))
+            && of_size(size.into()) <= memory
+        {
+            return Ok(Self::of_size(size as usize));
+        }
         if !is_frugal && needed(width, height) <= memory {
             return Ok(Self::Whole);
         }
-        let sizes = [128, 96, 64, 48, 32, SMALLEST_TILE];
         let sizes = if is_frugal { &sizes[3..] } else { &sizes[..] };
-        let of_size = |size: u64| needed(size.min(width), size.min(height));
         match sizes.iter().find(|size| of_size(**size) <= memory) {
             Some(size) => Ok(Self::of_size(*size as usize)),
             None => Err(Error::OutOfMemory {
                 needed: of_size(SMALLEST_TILE),
                 available: memory,
             }),
+        }
+    }
+
+    /// The same in few words.
+    pub fn side(self) -> TileSide {
+        match self {
+            Self::Whole => TileSide::Whole,
+            Self::Tiles { size, .. } => TileSide::Of(size as u32),
         }
     }
 
@@ -226,6 +272,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_was_decided_before_stays_while_it_fits() {
+        let needed = |width, height| width * height;
+        let choose = |memory, is_frugal, earlier| {
+            Tiling::choose((160, 100), (memory, is_frugal), earlier, needed)
+                .ok()
+                .map(Tiling::side)
+        };
+        use TileSide::{Of, Whole};
+        assert_eq!(choose(16_000, false, None), Some(Whole));
+        assert_eq!(choose(15_999, false, None), Some(Of(128)));
+        assert_eq!(choose(16_000, false, Some(Of(48))), Some(Of(48)));
+        assert_eq!(choose(2000, false, Some(Of(48))), Some(Of(32)));
+        assert_eq!(choose(2000, false, Some(Whole)), Some(Of(32)));
+        // A size that nobody chooses comes from elsewhere.
+        assert_eq!(choose(16_000, false, Some(Of(9))), Some(Whole));
+        assert_eq!(choose(16_000, true, Some(Of(128))), Some(Of(48)));
+        for side in [Whole, Of(512)] {
+            assert_eq!(side.to_string().parse(), Ok(side));
+        }
+        assert!("wide".parse::<TileSide>().is_err());
     }
 
     #[test]

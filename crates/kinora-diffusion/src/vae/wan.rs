@@ -7,14 +7,15 @@
 //! after it, `time_scale` frames share one.
 
 mod blocks;
-mod tiles;
 
 use candle_core::Tensor;
 use kinora_weights::{LatentStats, WanVaeConfig};
 
 use self::blocks::{Decoder, Encoder, Memory, POINT};
-pub use self::tiles::{FinishedPart, WanTiles};
-use super::patches::{fold_patches, unfold_patches};
+use super::{
+    clip_tiles::{self, ClipTiles, FinishedPart, Region, Scales, TileDecoder},
+    patches::{fold_patches, unfold_patches},
+};
 use crate::{
     Result,
     error::bail_shape,
@@ -89,6 +90,56 @@ impl WanVae {
             }
         }
         Ok(Tensor::cat(&latents, 0)?)
+    }
+
+    /// Decodes a clip tile by tile: (latent frames, channels, rows, columns) as the network gives
+    /// them. Every part goes to `put` once, in −1 to 1. `go_on` is asked before each latent frame of
+    /// each tile, with how many of all of them are done; the answer no ends the work, and then the
+    /// result is no.
+    pub fn decode_tiles(
+        &self,
+        latents: &Tensor,
+        tiles: ClipTiles,
+        go_on: &mut dyn FnMut(usize) -> bool,
+        put: &mut dyn FnMut(FinishedPart<'_>) -> Result<()>,
+    ) -> Result<bool> {
+        let patch = self.config.patch_size;
+        let finish = |part: &Tensor| Ok(unfold_patches(part, patch)?.clamp(-1f32, 1f32)?);
+        let how = (tiles, self.scales());
+        clip_tiles::decode(&mut self.decoding(), latents, how, &finish, go_on, put)
+    }
+
+    /// Encodes a clip tile by tile: the mean latents of `runs` runs of frames, (latent frames,
+    /// channels, rows, columns). `pixels` gives the frames of a run, (frames, 3, height, width),
+    /// for a region of them. None: `go_on`, asked before each run of each tile, said no.
+    pub fn encode_tiles(
+        &self,
+        grid: [usize; 2],
+        runs: usize,
+        tiles: ClipTiles,
+        go_on: &mut dyn FnMut() -> bool,
+        pixels: &mut dyn FnMut(usize, Region) -> Result<Tensor>,
+    ) -> Result<Option<Tensor>> {
+        clip_tiles::encode(grid, (tiles, self.scales()), &mut |region| {
+            let mut encoding = self.encoding();
+            let mut part = Vec::with_capacity(runs);
+            for run in 0..runs {
+                if !go_on() {
+                    return Ok(None);
+                }
+                part.push(encoding.push(&pixels(run, region)?)?);
+            }
+            Ok(Some(Tensor::cat(&part, 0)?))
+        })
+    }
+
+    /// Patches become pixels behind the network.
+    fn scales(&self) -> Scales {
+        let pixels = self.config.scale();
+        Scales {
+            pixels,
+            unit: pixels / self.config.patch_size,
+        }
     }
 
     /// Latents of the diffusion process → latents of the network: z · std + mean, channel by
@@ -166,6 +217,22 @@ impl WanDecoding<'_> {
             self.memory.end();
             Ok(x)
         })
+    }
+}
+
+impl TileDecoder for WanDecoding<'_> {
+    fn begin(&mut self, _: (usize, usize)) -> Result<()> {
+        self.memory = Memory::default();
+        Ok(())
+    }
+
+    fn push(
+        &mut self,
+        latents: &Tensor,
+        _: bool,
+        tell: &mut dyn FnMut(Tensor) -> Result<()>,
+    ) -> Result<()> {
+        tell(self.push_folded(latents)?)
     }
 }
 

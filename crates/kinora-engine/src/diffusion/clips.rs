@@ -101,6 +101,7 @@ pub(super) fn ltx(plan: &Plan, parts: &LtxParts) -> Result<LtxParams> {
         rng: plan.rng,
         text_tokens: plan.text_tokens as usize,
         first_frame,
+        vae_tiling: video.vae_tiling,
         latents: None,
     })
 }
@@ -140,12 +141,14 @@ pub(super) fn ltx2(plan: &Plan, parts: &Ltx2Parts) -> Result<Ltx2Params> {
         blind_blocks: vec![blind_block.min(parts.transformer.layers.saturating_sub(1))],
         is_crossed: None,
         sampler: Some((plan.sampler, plan.schedule)),
+        step_cache: plan.step_cache.unwrap_or(0.0),
         shift: video.shift.map(f64::from),
         seed: plan.seed.0,
         rng: plan.rng,
         text_tokens: plan.text_tokens as usize,
         has_sound: video.sound == Some(true),
         first_frame,
+        vae_tiling: video.vae_tiling,
         latents: None,
         audio_latents: None,
     })

@@ -4,8 +4,9 @@ use std::fs;
 
 use kinora_core::{
     AssetKind, ClipFormat, Code, FileFormat, Mode, Plan, PlannedImage, PlannedPicture,
-    PlannedSource, Sampler, Schedule, Size, Stage, StagePart, VideoPlan, engine::Report,
+    PlannedSource, Sampler, Schedule, Size, Stage, StagePart, VideoPlan, Work, engine::Report,
 };
+use kinora_weights::{RunSize, recognise};
 
 use crate::process::{
     Engine, artifact, case, copy_model, failure, keep_picture, next_attempt, picture, plan,
@@ -327,6 +328,53 @@ fn a_killed_clip_is_resumed_with_the_bytes_of_an_unbroken_run() {
         assert_eq!(made.clip.as_ref().unwrap().has_sound, name == "ltx2");
         assert_eq!(made.sha256, unbroken, "{name}");
     }
+}
+
+/// Short of memory its frames go through the VAE in tiles. They do so again when it is taken up,
+/// though there is plenty of memory by then.
+#[test]
+fn a_clip_killed_when_memory_was_short_has_the_same_bytes_when_there_is_plenty() {
+    let folder = tempfile::tempdir().unwrap();
+    // Weights older than every checkpoint.
+    let root = folder.path().join("model");
+    copy_model(&case("wan22_t2v_a14b"), &root);
+    let mut made = clip(&root, ClipFormat::Mp4);
+    made.steps = 12;
+    made.size = Size {
+        width: 528,
+        height: 288,
+    };
+    let run = RunSize {
+        size: (made.size.width, made.size.height),
+        frames: 9,
+        seen_frames: 9,
+        fps: 8,
+        text_tokens: made.text_tokens as usize,
+        batch: 1,
+        bytes_per_number: 4,
+        kept_passes: 0,
+    };
+    let estimate = recognise(&root).unwrap().estimate(run);
+    let least = estimate.activations.max(estimate.tiled_decode);
+    assert!(least < estimate.decode, "{estimate:?}");
+    let short = estimate.weights + (least + estimate.decode) / 2;
+
+    let works: Vec<Work> = (0..3).map(|_| work(folder.path(), made.clone())).collect();
+    let [whole, tiled, broken] = &works[..] else {
+        panic!("three jobs");
+    };
+    let finish = |job: &Work, budget: u64| {
+        let reports = Engine::start(&[]).run(std::slice::from_ref(job), budget);
+        artifact(&reports, job).sha256.clone()
+    };
+    let in_tiles = finish(tiled, short);
+    assert_ne!(finish(whole, PLENTY), in_tiles);
+    let mut engine = Engine::start(&[]);
+    engine.begin(std::slice::from_ref(broken), short);
+    engine.await_step(broken, 10);
+    drop(engine);
+    assert!(broken.scratch.join("checkpoint.safetensors").exists());
+    assert_eq!(finish(&next_attempt(broken), PLENTY), in_tiles);
 }
 
 /// Redux in its folder, with the base model beside it as the recorded case has it.

@@ -1,6 +1,8 @@
 //! What a clip of Wan takes besides weights, estimated before it runs.
 
 use super::WanParts;
+use crate::WanVaeConfig;
+use crate::memory::{SMALLEST_SIDE, tiles_waiting};
 
 /// Rows of text and pictures that the blocks attend to, at most in practice.
 const CONTEXT_ROWS: u64 = 512 + 514;
@@ -15,11 +17,6 @@ pub struct ClipEstimate {
     /// Peak of the decoder in the smallest tiles; where that is more, of whole frames.
     pub tiled_decode: u64,
 }
-
-/// Sides of tiles of frames, in pixels, the largest first; neighbours share [`TILE_SHARED`].
-pub const TILE_SIDES: [u64; 4] = [768, 512, 384, 256];
-/// Pixels along an axis that neighbouring tiles share.
-pub const TILE_SHARED: u64 = 64;
 
 impl WanParts {
     /// What a run of a clip of this size needs besides weights, in activations of
@@ -61,53 +58,54 @@ impl WanParts {
                 .saturating_mul(bytes_per_number)
                 .saturating_add(whole)
                 .saturating_add(64 << 20),
-            decode: self.decode_bytes(latent, bytes_per_number),
+            decode: decode_bytes(&self.vae, latent, bytes_per_number),
             tiled_decode: self
-                .tiled_decode((width, height), frames, TILE_SIDES[3], bytes_per_number)
-                .min(self.decode_bytes(latent, bytes_per_number)),
+                .tiled_decode((width, height), frames, SMALLEST_SIDE, bytes_per_number)
+                .min(decode_bytes(&self.vae, latent, bytes_per_number)),
         }
     }
 
-    /// What decoding takes in tiles of `side` pixels: one of them on its way, the frames in 8 bits,
-    /// of which every one waits for its last tile, and the edges that the next tiles fade from.
+    /// What decoding takes in tiles of `side` pixels: one of them on its way, and what waits.
     pub fn tiled_decode(
         &self,
         (width, height): (u32, u32),
         frames: u32,
-        side: u64,
+        side: u32,
         bytes_per_number: u64,
     ) -> u64 {
-        let scale = (self.vae.scale() as u64).max(1);
-        let (width, height, frames) = (u64::from(width), u64::from(height), u64::from(frames));
-        let tile = (side.min(width) / scale).saturating_mul(side.min(height) / scale);
-        // Two rows of tiles, which share columns, and two tiles of a row; f32.
-        let edges = (3 * width + 2 * side).saturating_mul(TILE_SHARED * 3 * 4);
-        let each_frame = (3 * width).saturating_mul(height).saturating_add(edges);
-        self.decode_bytes(tile, bytes_per_number)
-            .saturating_add(each_frame.saturating_mul(frames))
+        let scale = (self.vae.scale() as u32).max(1);
+        let latents = |length: u32| u64::from(side.min(length) / scale);
+        let tile = latents(width).saturating_mul(latents(height));
+        decode_bytes(&self.vae, tile, bytes_per_number).saturating_add(tiles_waiting(
+            (width, height),
+            frames,
+            side,
+        ))
     }
+}
 
-    /// The decoder at its widest level: the frames of one latent frame, their padded copy, result
-    /// and residual; and what every convolution remembers.
-    fn decode_bytes(&self, latents: u64, bytes_per_number: u64) -> u64 {
-        let vae = &self.vae;
-        let levels = vae.multipliers.len();
-        let mut frames = 1u64;
-        let (mut widest, mut remembered) = (0u64, 0u64);
-        for (i, factor) in vae.multipliers.iter().rev().enumerate() {
-            let width = (factor * vae.decoder_base_dim) as u64;
-            let pixels = latents.saturating_mul(1 << (2 * i));
-            let row = pixels.saturating_mul(width);
-            widest = widest.max(row.saturating_mul(4 * frames + 2));
-            remembered = remembered
-                .saturating_add(row.saturating_mul(4 * (vae.blocks_per_level as u64 + 1)));
-            if i + 1 < levels && vae.halves_time[levels - 2 - i] {
-                frames *= 2;
-            }
+/// The decoder at its widest level: what is on its way of the frames of one latent frame, as it was
+/// measured on the processor, and what every convolution remembers.
+pub fn decode_bytes(vae: &WanVaeConfig, latents: u64, bytes_per_number: u64) -> u64 {
+    let levels = vae.multipliers.len();
+    let mut frames = 1u64;
+    let (mut widest, mut remembered) = (0u64, 0u64);
+    // Input, norm, padded and packed copies, results and sums of each frame; and, of residual
+    // samplers, the way around.
+    let copies = if vae.is_residual { 21 } else { 16 };
+    for (i, factor) in vae.multipliers.iter().rev().enumerate() {
+        let width = (factor * vae.decoder_base_dim) as u64;
+        let pixels = latents.saturating_mul(1 << (2 * i));
+        let row = pixels.saturating_mul(width);
+        widest = widest.max(row.saturating_mul(copies * frames + 2));
+        remembered =
+            remembered.saturating_add(row.saturating_mul(4 * (vae.blocks_per_level as u64 + 1)));
+        if i + 1 < levels && vae.halves_time[levels - 2 - i] {
+            frames *= 2;
         }
-        widest
-            .saturating_add(remembered)
-            .saturating_mul(bytes_per_number)
-            .saturating_add(32 << 20)
     }
+    widest
+        .saturating_add(remembered)
+        .saturating_mul(bytes_per_number)
+        .saturating_add(32 << 20)
 }

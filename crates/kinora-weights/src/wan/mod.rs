@@ -15,7 +15,7 @@ use kinora_core::WeightFile;
 
 pub use self::{
     folders::CLASSES,
-    memory::{ClipEstimate, TILE_SHARED, TILE_SIDES},
+    memory::{ClipEstimate, decode_bytes},
 };
 use crate::{
     ClipVisionParts, Error, LatentStats, Network, Result, T5Config, WanConfig, WanVaeConfig,

@@ -7,6 +7,7 @@ use crate::{
     Result,
     samplers::Run,
     step_cache::{Anchors, StepCache},
+    vae::Tiling,
 };
 
 /// An encoded text.
@@ -52,6 +53,8 @@ pub(super) struct Row<'a> {
     pub identity: String,
     /// The steps that later ones reuse.
     pub anchors: Anchors,
+    /// How its picture goes through the VAE.
+    pub tiling: Tiling,
 }
 
 impl Row<'_> {

@@ -16,6 +16,7 @@ use crate::{
     layers::Rope,
     pipelines::{Checkpoint, ImageParams, JobTimings, RunWatch, packing::unpack},
     step_cache::{Anchor, StepCache},
+    vae::Tiling,
     vision::Redux,
 };
 
@@ -56,12 +57,15 @@ impl FluxPipeline {
             for (i, row) in batch.rows.iter().enumerate() {
                 timings[row.job].generating_ms += share;
                 watch.stage(row.job, Stage::Generating, done, steps);
-                if watch.wants_checkpoint(row.job) {
+                // Tiles depend on how much memory there was: whoever decodes again needs the same.
+                let is_cut = batch.run.call().is_none() && row.tiling != Tiling::Whole;
+                if watch.wants_checkpoint(row.job) || is_cut {
                     let checkpoint = Checkpoint {
                         step: done,
                         state: batch.run.state(i)?,
                         noise: Vec::new(),
                         anchors: row.anchors.store()?,
+                        tiles: Some(row.tiling.side()),
                         identity: row.identity.clone(),
                     };
                     watch.checkpoint(row.job, &checkpoint)?;

@@ -46,6 +46,8 @@ pub struct LtxParams {
     pub text_tokens: usize,
     /// The clip begins with it.
     pub first_frame: Option<RgbImage>,
+    /// Frames go through the VAE in tiles, of the reference's size, whatever memory there is.
+    pub vae_tiling: bool,
     /// Starting noise that was drawn elsewhere, (1, tokens, channels), frame by frame and row by
     /// row; None: from the seed.
     pub latents: Option<Tensor>,

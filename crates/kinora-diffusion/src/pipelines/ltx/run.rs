@@ -5,16 +5,19 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 use kinora_core::Stage;
 
-use super::{LtxParams, LtxPipeline, milliseconds};
+use super::{LtxParams, LtxPipeline};
 use crate::{
     Error, Result,
     denoisers::{LtxContext, LtxDenoiser, LtxInput, LtxTime},
     guidance::{guide, rescale},
     layers::Rope,
-    noise::Generator,
-    pipelines::{Checkpoint, JobTimings, RunLimits, RunWatch, packing::to_frames},
-    samplers::Run,
-    step_cache::{Anchor, Anchors, PassCaches, StepCache},
+    pipelines::{
+        JobTimings, RunLimits, RunWatch,
+        clip::{ClipState, frame_times},
+        milliseconds,
+        packing::to_frames,
+    },
+    step_cache::{Anchor, PassCaches, StepCache},
 };
 
 /// Tokens up to which both texts of a guided step go through the network together: more fill every
@@ -24,30 +27,17 @@ const TOGETHER: usize = 8192;
 /// One job.
 #[derive(Debug)]
 pub(super) struct Row<'a> {
-    /// Its place in the list of jobs.
-    pub job: usize,
     pub params: &'a LtxParams,
     /// (1, tokens, width) without padding
     pub positive: Tensor,
     pub negative: Option<Tensor>,
     /// The first latent frame where it is given: (1, tokens of a frame, channels).
     pub first: Option<Tensor>,
-    /// Where the noise stream stands.
-    pub generator: Generator,
-    /// Latents on their way: (1, tokens, channels).
-    pub run: Run,
-    /// Of its checkpoints.
-    pub identity: String,
-    /// The steps that later ones reuse.
-    pub anchors: Anchors,
+    /// Its latents are (1, tokens, channels).
+    pub state: ClipState,
 }
 
 impl Row<'_> {
-    /// Whether no call is left.
-    pub fn is_done(&self) -> bool {
-        self.run.call().is_none()
-    }
-
     /// Latents with the first frame as it was given.
     pub fn keep_first(&self, latents: &Tensor) -> Result<Tensor> {
         let Some(first) = &self.first else {
@@ -64,12 +54,7 @@ impl Row<'_> {
 
     /// The times of the frames of tokens: a given frame has no noise.
     fn times(&self, time: f32, frames: usize) -> Vec<f32> {
-        match self.first {
-            Some(_) => (0..frames)
-                .map(|frame| if frame == 0 { 0.0 } else { time })
-                .collect(),
-            None => vec![time],
-        }
+        frame_times(self.first.is_some(), time, frames)
     }
 }
 
@@ -155,12 +140,12 @@ impl LtxPipeline {
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<()> {
-        let job = row.job;
-        let steps = row.run.program().calls.len() as u32;
-        if row.is_done() || watch.is_cancelled(job) {
+        let job = row.state.job;
+        let steps = row.state.run.program().calls.len() as u32;
+        if row.state.is_done() || watch.is_cancelled(job) {
             return Ok(());
         }
-        watch.stage(job, Stage::Generating, row.run.done() as u32, steps);
+        watch.stage(job, Stage::Generating, row.state.run.done() as u32, steps);
         timings[job].batch = 1;
         let grid = self.token_grid(row.params);
         // What every step needs.
@@ -168,7 +153,7 @@ impl LtxPipeline {
         let is_together = !limits.is_frugal && 2 * grid.iter().product::<usize>() <= TOGETHER;
         let rope = self.positions(row.params)?;
         let guidance = Guidance::prepare(&self.denoiser, row, is_together)?;
-        let times = row.run.program().calls[row.run.done()..]
+        let times = row.state.run.program().calls[row.state.run.done()..]
             .iter()
             .map(|call| {
                 let times = row.times(call.timestep as f32, grid[0]);
@@ -179,11 +164,11 @@ impl LtxPipeline {
         let mut caches = guidance.caches(row.params.step_cache);
         if let Some(caches) = &mut caches {
             // The steps that an earlier attempt remembered are computed again.
-            for call in row.anchors.calls() {
-                let Some(anchor) = row.anchors.at(call) else {
+            for call in row.state.anchors.calls() {
+                let Some(anchor) = row.state.anchors.at(call) else {
                     continue;
                 };
-                let timestep = row.run.program().calls[call].timestep as f32;
+                let timestep = row.state.run.program().calls[call].timestep as f32;
                 let times = row.times(timestep, grid[0]);
                 let time = self.denoiser.embed_time(&times, &self.device)?;
                 let latents = row.keep_first(&anchor.latents)?.to_dtype(self.dtype)?;
@@ -191,7 +176,7 @@ impl LtxPipeline {
                 let at = (&time, &rope);
                 guidance.predict(&self.denoiser, &latents, at, share, own.as_mut())?;
                 if let Some(own) = &mut own {
-                    caches.take(own, |pass| row.anchors.is_at(pass, call));
+                    caches.take(own, |pass| row.state.anchors.is_at(pass, call));
                 }
             }
         }
@@ -201,14 +186,14 @@ impl LtxPipeline {
                 return Ok(());
             }
             let clock = Instant::now();
-            let input = row.run.input()?;
+            let input = row.state.run.input()?;
             let latents = row.keep_first(&input)?.to_dtype(self.dtype)?;
             let at = (time, &rope);
             let velocity =
                 guidance.predict(&self.denoiser, &latents, at, share, caches.as_mut())?;
             if let Some(caches) = &caches {
-                let call = row.run.done();
-                row.anchors.note(
+                let call = row.state.run.done();
+                row.state.anchors.note(
                     caches,
                     &Anchor {
                         call,
@@ -216,30 +201,26 @@ impl LtxPipeline {
                     },
                 );
             }
-            let noise = row.run.draw(std::slice::from_mut(&mut row.generator))?;
+            let noise = row
+                .state
+                .run
+                .draw(std::slice::from_mut(&mut row.state.generator))?;
             // Where the flow would end if it went on straight.
             let ahead = match watch.wants_preview(job) {
-                true => Some(row.run.look_ahead(&velocity)?),
+                true => Some(row.state.run.look_ahead(&velocity)?),
                 false => None,
             };
-            row.run.advance(&velocity, noise.as_ref())?;
+            row.state.run.advance(&velocity, noise.as_ref())?;
             if row.first.is_some() {
-                let kept = row.keep_first(row.run.latents())?;
-                row.run.replace_latents(kept)?;
+                let kept = row.keep_first(row.state.run.latents())?;
+                row.state.run.replace_latents(kept)?;
             }
             self.device.synchronize()?;
             timings[job].generating_ms += milliseconds(clock);
-            let done = row.run.done() as u32;
+            let done = row.state.run.done() as u32;
             watch.stage(job, Stage::Generating, done, steps);
             if watch.wants_checkpoint(job) {
-                let checkpoint = Checkpoint {
-                    step: done,
-                    state: row.run.state(0)?,
-                    noise: row.generator.save(),
-                    anchors: row.anchors.store()?,
-                    identity: row.identity.clone(),
-                };
-                watch.checkpoint(job, &checkpoint)?;
+                row.state.keep(watch)?;
             }
             if let Some(ahead) = ahead {
                 self.show(row, &ahead, watch)?;
@@ -255,7 +236,7 @@ impl LtxPipeline {
         let pictures = (0..frames.dim(0)?)
             .map(|i| preview.render(&frames.narrow(0, i, 1)?.contiguous()?))
             .collect::<Result<Vec<_>>>()?;
-        watch.preview_clip(row.job, pictures);
+        watch.preview_clip(row.state.job, pictures);
         Ok(())
     }
 }

@@ -59,6 +59,9 @@ pub struct Ltx2Params {
     pub is_crossed: Option<bool>,
     /// Step rule and spacing; None: the model's own.
     pub sampler: Option<(Sampler, Schedule)>,
+    /// Steps reuse most of an earlier one while what their first block adds to picture and sound
+    /// differs by no more than this share, see [`step_cache`](crate::step_cache). 0: none does.
+    pub step_cache: f32,
     /// How far the times are shifted towards noise; None: as the model says.
     pub shift: Option<f64>,
     /// Seed of the noise.
@@ -72,6 +75,8 @@ pub struct Ltx2Params {
     pub has_sound: bool,
     /// The clip begins with it.
     pub first_frame: Option<RgbImage>,
+    /// Frames go through the VAE in tiles, of the reference's size, whatever memory there is.
+    pub vae_tiling: bool,
     /// Starting noise of the picture that was drawn elsewhere, (1, tokens, channels), frame by frame
     /// and row by row; None: from the seed.
     pub latents: Option<Tensor>,
@@ -80,6 +85,16 @@ pub struct Ltx2Params {
 }
 
 impl Ltx2Params {
+    /// Calls of the network in each step.
+    pub fn passes(&self) -> u32 {
+        let weaker = [
+            self.is_guided_by_text(),
+            self.is_guided_by_blindness(),
+            self.is_guided_by_solitude(),
+        ];
+        1 + weaker.into_iter().map(u32::from).sum::<u32>()
+    }
+
     fn any(&self, is_wanted: impl Fn(&Ltx2Guidance) -> bool) -> bool {
         is_wanted(&self.guidance) || is_wanted(&self.audio_guidance)
     }

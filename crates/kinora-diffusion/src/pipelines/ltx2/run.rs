@@ -1,18 +1,22 @@
 //! A clip with sound on its way through the denoiser.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use candle_core::{DType, Tensor};
 use kinora_core::Stage;
 
-use super::{Ltx2Guidance, Ltx2Params, Ltx2Pipeline, milliseconds};
+use super::{Ltx2Guidance, Ltx2Params, Ltx2Pipeline};
 use crate::{
     Result,
     denoisers::{Ltx2Blindness, Ltx2Context, Ltx2Input, Ltx2Positions, Ltx2Time},
     guidance::rescale,
-    noise::Generator,
-    pipelines::{Checkpoint, JobTimings, RunLimits, RunWatch, packing::to_frames},
-    samplers::Run,
+    pipelines::{
+        JobTimings, RunLimits, RunWatch,
+        clip::{ClipState, frame_times},
+        milliseconds,
+        packing::to_frames,
+    },
+    step_cache::{Anchor, PassCaches},
     text::Ltx2Text,
 };
 
@@ -47,29 +51,18 @@ impl Both {
 /// One job.
 #[derive(Debug)]
 pub(super) struct Row<'a> {
-    /// Its place in the list of jobs.
-    pub job: usize,
     pub params: &'a Ltx2Params,
     pub positive: Ltx2Text,
     pub negative: Option<Ltx2Text>,
     /// The first latent frame where it is given: (1, tokens of a frame, channels).
     pub first: Option<Tensor>,
-    /// Where the noise stream stands.
-    pub generator: Generator,
     /// Shapes of the latents of picture and sound: tokens and channels.
     pub shapes: [(usize, usize); 2],
-    /// Latents on their way: (1, numbers), picture before sound.
-    pub run: Run,
-    /// Of its checkpoints.
-    pub identity: String,
+    /// Its latents are (1, numbers), picture before sound.
+    pub state: ClipState,
 }
 
 impl Row<'_> {
-    /// Whether no call is left.
-    pub fn is_done(&self) -> bool {
-        self.run.call().is_none()
-    }
-
     /// Picture and sound of a row of numbers, the first frame as it was given.
     pub fn split(&self, latents: &Tensor) -> Result<Both> {
         let [video, audio] = self.shapes;
@@ -99,12 +92,7 @@ impl Row<'_> {
 
     /// The times of the frames of tokens: a given frame has no noise.
     fn times(&self, time: f32, frames: usize) -> Vec<f32> {
-        match self.first {
-            Some(_) => (0..frames)
-                .map(|frame| if frame == 0 { 0.0 } else { time })
-                .collect(),
-            None => vec![time],
-        }
+        frame_times(self.first.is_some(), time, frames)
     }
 }
 
@@ -116,6 +104,23 @@ struct Prepared {
     positions: Ltx2Positions,
 }
 
+impl Prepared {
+    /// Empty caches for the calls of a step, in their order, where steps are reused.
+    fn caches(&self, params: &Ltx2Params) -> Option<PassCaches> {
+        let mut rows = match &self.negative {
+            Some((_, true)) => vec![2],
+            Some((_, false)) => vec![1, 1],
+            None => vec![1],
+        };
+        let others = [
+            params.is_guided_by_blindness(),
+            params.is_guided_by_solitude(),
+        ];
+        rows.extend(others.into_iter().filter(|is_there| *is_there).map(|_| 1));
+        PassCaches::of_rows(params.step_cache, &rows)
+    }
+}
+
 impl Ltx2Pipeline {
     /// Takes a clip through its steps, from the first open one.
     pub(super) fn denoise(
@@ -125,61 +130,84 @@ impl Ltx2Pipeline {
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<()> {
-        let job = row.job;
-        let steps = row.run.program().calls.len() as u32;
-        if row.is_done() || watch.is_cancelled(job) {
+        let job = row.state.job;
+        let steps = row.state.run.program().calls.len() as u32;
+        if row.state.is_done() || watch.is_cancelled(job) {
             return Ok(());
         }
-        watch.stage(job, Stage::Generating, row.run.done() as u32, steps);
+        watch.stage(job, Stage::Generating, row.state.run.done() as u32, steps);
         timings[job].batch = 1;
         let clock = Instant::now();
         let frames = self.token_grid(row.params)[0];
         let prepared = self.prepare_step(row, limits)?;
-        let times: Vec<(Ltx2Time, f64)> = row.run.program().calls[row.run.done()..]
-            .iter()
-            .map(|call| {
-                let time = call.timestep as f32;
-                let times = row.times(time, frames);
-                let is_crossed = self.is_crossed(row.params);
-                let time = self
-                    .denoiser
-                    .embed_time(&times, time, is_crossed, &self.device)?;
-                Ok((time, call.timestep / TIMES))
-            })
-            .collect::<Result<_>>()?;
+        let program = Arc::clone(row.state.run.program());
+        let embed = |row: &Row, call: usize| {
+            let timestep = program.calls[call].timestep;
+            let times = row.times(timestep as f32, frames);
+            let is_crossed = self.is_crossed(row.params);
+            let time =
+                (self.denoiser).embed_time(&times, timestep as f32, is_crossed, &self.device)?;
+            Ok((time, timestep / TIMES))
+        };
+        let times = (row.state.run.done()..program.calls.len())
+            .map(|call| embed(row, call))
+            .collect::<Result<Vec<(Ltx2Time, f64)>>>()?;
+        let mut caches = prepared.caches(row.params);
+        if let Some(caches) = &mut caches {
+            // The steps that an earlier attempt remembered are computed again.
+            for call in row.state.anchors.calls() {
+                let Some(anchor) = row.state.anchors.at(call) else {
+                    continue;
+                };
+                let at = embed(row, call)?;
+                let latents = row.split(&anchor.latents)?;
+                let mut own = prepared.caches(row.params);
+                self.predict(row.params, &prepared, &latents, &at, own.as_mut())?;
+                if let Some(own) = &mut own {
+                    caches.take(own, |pass| row.state.anchors.is_at(pass, call));
+                }
+            }
+        }
         timings[job].generating_ms += milliseconds(clock);
-        for (time, sigma) in &times {
+        for at in &times {
             if watch.is_cancelled(job) {
                 return Ok(());
             }
             let clock = Instant::now();
-            let latents = row.split(&row.run.input()?)?;
-            let velocity = self.predict(row.params, &prepared, &latents, time, *sigma)?;
+            let input = row.state.run.input()?;
+            let latents = row.split(&input)?;
+            let velocity = self.predict(row.params, &prepared, &latents, at, caches.as_mut())?;
             let velocity = velocity.join()?;
-            let noise = row.run.draw(std::slice::from_mut(&mut row.generator))?;
+            if let Some(caches) = &caches {
+                let call = row.state.run.done();
+                row.state.anchors.note(
+                    caches,
+                    &Anchor {
+                        call,
+                        latents: input,
+                    },
+                );
+            }
+            let noise = row
+                .state
+                .run
+                .draw(std::slice::from_mut(&mut row.state.generator))?;
             // Where the flow would end if it went on straight.
             let ahead = match watch.wants_preview(job) {
-                true => Some(row.run.look_ahead(&velocity)?),
+                true => Some(row.state.run.look_ahead(&velocity)?),
                 false => None,
             };
-            row.run.advance(&velocity, noise.as_ref())?;
+            row.state.run.advance(&velocity, noise.as_ref())?;
             if row.first.is_some() {
-                let kept = row.split(row.run.latents())?.join()?;
-                row.run.replace_latents(kept)?;
+                let kept = row.split(row.state.run.latents())?.join()?;
+                row.state.run.replace_latents(kept)?;
             }
             self.device.synchronize()?;
             timings[job].generating_ms += milliseconds(clock);
-            let done = row.run.done() as u32;
+            let done = row.state.run.done() as u32;
             watch.stage(job, Stage::Generating, done, steps);
             if watch.wants_checkpoint(job) {
-                let checkpoint = Checkpoint {
-                    step: done,
-                    state: row.run.state(0)?,
-                    noise: row.generator.save(),
-                    anchors: Vec::new(),
-                    identity: row.identity.clone(),
-                };
-                watch.checkpoint(job, &checkpoint)?;
+                row.state.keep(watch)?;
             }
             if let Some(ahead) = ahead {
                 self.show(row, &ahead, watch)?;
@@ -210,19 +238,23 @@ impl Ltx2Pipeline {
         params: &Ltx2Params,
         prepared: &Prepared,
         latents: &Both,
-        time: &Ltx2Time,
-        sigma: f64,
+        (time, sigma): &(Ltx2Time, f64),
+        mut caches: Option<&mut PassCaches>,
     ) -> Result<Both> {
-        let call = |latents: &Both, context: &Ltx2Context, blindness: Ltx2Blindness| {
+        let mut pass = 0;
+        let mut call = |latents: &Both, context: &Ltx2Context, blindness: Ltx2Blindness| {
             let latents = latents.map(|x| Ok(x.to_dtype(self.dtype)?))?;
-            let (video, audio) = self.denoiser.forward(&Ltx2Input {
+            let cache = caches.as_deref_mut().and_then(|caches| caches.of(pass));
+            pass += latents.video.dim(0)?;
+            let input = Ltx2Input {
                 video: &latents.video,
                 audio: &latents.audio,
                 context,
                 time,
                 positions: &prepared.positions,
                 blindness,
-            })?;
+            };
+            let (video, audio) = self.denoiser.forward_reusing(&input, cache)?;
             Both { video, audio }.map(|x| Ok(x.to_dtype(DType::F32)?))
         };
         let plain = Ltx2Blindness::None;
@@ -265,7 +297,7 @@ impl Ltx2Pipeline {
                 &weaker,
                 guidance.rescale,
                 pick(latents),
-                sigma,
+                *sigma,
             )
         };
         Ok(Both {
@@ -282,7 +314,7 @@ impl Ltx2Pipeline {
         let pictures = (0..frames.dim(0)?)
             .map(|i| preview.render(&frames.narrow(0, i, 1)?.contiguous()?))
             .collect::<Result<Vec<_>>>()?;
-        watch.preview_clip(row.job, pictures);
+        watch.preview_clip(row.state.job, pictures);
         Ok(())
     }
 }

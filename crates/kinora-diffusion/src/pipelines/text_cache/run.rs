@@ -12,7 +12,7 @@ use kinora_core::Stage;
 use super::KeptTexts;
 use crate::{
     Result,
-    pipelines::{JobTimings, RunWatch},
+    pipelines::{JobTimings, RunWatch, milliseconds},
 };
 
 /// What an encoder says of a text, as it is kept: `N` tensors.
@@ -180,7 +180,7 @@ impl<T> TextEncoding<'_, T> {
             let count = wanted.len() as u32;
             self.encode_job(&mut texts, job, (&wanted, length), count, watch)?;
             watch.stage(job, Stage::Encoding, count, count);
-            timings.encoding_ms = start.elapsed().as_secs_f64() * 1000.0;
+            timings.encoding_ms = milliseconds(start);
         }
         Ok(texts)
     }

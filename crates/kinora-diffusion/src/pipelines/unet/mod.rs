@@ -21,7 +21,7 @@ use self::{
     guidance::guide,
     rows::{Batch, Prompted, Row, Texts, batches},
 };
-use super::{Checkpoint, ImageParams, JobTimings, RunLimits, RunWatch, picture};
+use super::{Checkpoint, ImageParams, JobTimings, RunLimits, RunWatch, milliseconds, picture};
 use crate::{
     Error, Result,
     adapters::{AdaptableNetwork, Adapted},
@@ -31,7 +31,7 @@ use crate::{
     previews::LatentPreview,
     samplers::Config,
     text::Tokenizer,
-    vae::{KlVae, Tiling},
+    vae::{KlVae, TileSide, Tiling},
 };
 
 /// Bounds on what a request may ask, far above any use.
@@ -237,10 +237,10 @@ impl UnetStage {
         timings: &mut [JobTimings],
     ) -> Result<()> {
         let mut failure = None;
-        let rows = self.prepare(jobs, texts, watch, timings)?;
+        let rows = self.prepare(jobs, texts, limits, watch, timings)?;
         for batch in batches(&self.unet, rows, |row| self.batch_size(row, limits))? {
             for (row, latents) in self.denoise(batch, watch, timings)? {
-                match self.decode(&row, &latents, limits, watch, timings) {
+                match self.decode(&row, &latents, watch, timings) {
                     Err(error @ Error::NotFinite { .. }) => {
                         tracing::warn!(job = row.job(), %error, "a picture is unusable");
                         failure.get_or_insert(error);
@@ -338,7 +338,9 @@ impl UnetStage {
                 let (done, steps) = row.progress(calls);
                 timings[row.job()].generating_ms += share;
                 watch.stage(row.job(), Stage::Generating, done, steps);
-                if watch.wants_checkpoint(row.job()) {
+                // Tiles depend on how much memory there was: whoever decodes again needs the same.
+                let is_cut = calls >= end && row.tiling != Tiling::Whole;
+                if watch.wants_checkpoint(row.job()) || is_cut {
                     let draws = batch.run.program().calls[calls..]
                         .iter()
                         .any(|call| call.draws > 0);
@@ -351,6 +353,7 @@ impl UnetStage {
                             Vec::new()
                         },
                         anchors: Vec::new(),
+                        tiles: Some(row.tiling.side()),
                         identity: row.identity.clone(),
                     };
                     watch.checkpoint(row.job(), &checkpoint)?;
@@ -426,7 +429,6 @@ impl UnetStage {
         &self,
         row: &Row,
         latents: &Tensor,
-        limits: RunLimits,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<()> {
@@ -437,8 +439,7 @@ impl UnetStage {
         watch.stage(job, Stage::Decoding, 0, 1);
         let clock = Instant::now();
         picture::check("latents", latents)?;
-        let (rows, columns) = self.latent_size(row.params);
-        let pixels = self.decode_latents(latents, self.tiling(rows, columns, limits)?)?;
+        let pixels = self.decode_latents(latents, row.tiling)?;
         picture::check("picture", &pixels)?;
         let image = picture::to_rgb(&pixels)?;
         timings[job].decoding_ms = milliseconds(clock);
@@ -452,12 +453,20 @@ impl UnetStage {
         self.vae.decode(&latents, tiling)
     }
 
-    /// The whole picture if it fits, else the largest tiles that do.
-    fn tiling(&self, rows: usize, columns: usize, limits: RunLimits) -> Result<Tiling> {
+    /// The whole picture if it fits, else the largest tiles that do; or what an earlier attempt
+    /// decided.
+    fn tiling(
+        &self,
+        params: &ImageParams,
+        limits: RunLimits,
+        earlier: Option<TileSide>,
+    ) -> Result<Tiling> {
+        let (rows, columns) = self.latent_size(params);
         let bytes = self.vae_dtype.size_in_bytes() as u64;
         let needed = |width, height| memory::decode(&self.parts.vae, (width, height), bytes);
         let size = (columns as u64, rows as u64);
-        Tiling::choose(size, limits.memory, limits.is_frugal, needed)
+        let memory = (limits.memory, limits.is_frugal);
+        Tiling::choose(size, memory, earlier, needed)
     }
 
     /// What shows latents as colours.
@@ -468,8 +477,4 @@ impl UnetStage {
         let preview = LatentPreview::fit(&self.vae, &self.device, self.vae_dtype)?;
         Ok(self.preview.get_or_init(|| preview))
     }
-}
-
-pub(super) fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0
 }

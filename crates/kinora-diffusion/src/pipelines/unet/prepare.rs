@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use kinora_core::plan::NUMERICS;
 
 use super::{
     UnetStage,
@@ -13,7 +12,7 @@ use super::{
 use crate::{
     Error, Result,
     noise::Generator,
-    pipelines::{Checkpoint, ImageParams, JobTimings, RunWatch, checkpoint::Identity},
+    pipelines::{Checkpoint, ImageParams, JobTimings, RunLimits, RunWatch, checkpoint::Identity},
     samplers::{Options, Program, Run, config::AlignedModel},
 };
 
@@ -30,6 +29,7 @@ impl UnetStage {
         &self,
         jobs: &'a [ImageParams],
         texts: Vec<Prompted>,
+        limits: RunLimits,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<Vec<Row<'a>>> {
@@ -39,6 +39,8 @@ impl UnetStage {
             let Some(params) = jobs.get(job) else {
                 continue;
             };
+            let checkpoint = watch.resume(job);
+            let earlier = checkpoint.as_ref().and_then(|checkpoint| checkpoint.tiles);
             let program = Arc::new(self.program(params)?);
             let end = self.last_call(&program, params)?;
             let start = self.start(&program, params)?;
@@ -49,10 +51,11 @@ impl UnetStage {
                 end,
                 generator: start.generator,
                 kept: start.kept,
+                tiling: self.tiling(params, limits, earlier)?,
                 identity: String::new(),
             };
             row.identity = self.identify(&row)?;
-            if let Some(checkpoint) = watch.resume(job) {
+            if let Some(checkpoint) = checkpoint {
                 self.resume(&mut row, &checkpoint)?;
                 timings[job].resumed_steps = row.progress(row.run.done()).0;
             }
@@ -237,11 +240,8 @@ impl UnetStage {
 
     /// Everything that decides what the latents become.
     fn identify(&self, row: &Row) -> Result<String> {
-        let mut identity = Identity::new();
-        identity.add(NUMERICS.as_bytes());
-        identity.add(self.files.as_bytes());
-        identity.add(self.adapted.describe().as_bytes());
-        identity.add(format!("{:?} {:?}", self.device.location(), self.dtype).as_bytes());
+        let computes_in = (&self.device, self.dtype);
+        let mut identity = Identity::of_run(&self.files, &self.adapted.describe(), computes_in);
         let params = row.params;
         let numbers = (params.true_cfg, params.sd.guidance_rescale, row.end);
         identity.add(format!("{} {} {numbers:?}", params.width, params.height).as_bytes());

@@ -12,6 +12,7 @@ use crate::{
     noise::Generator,
     pipelines::ImageParams,
     samplers::Run,
+    vae::Tiling,
 };
 
 /// An encoded text.
@@ -86,6 +87,8 @@ pub(super) struct Row<'a> {
     pub end: usize,
     pub generator: Generator,
     pub kept: Option<Kept>,
+    /// How its picture goes through the VAE.
+    pub tiling: Tiling,
     /// Of its checkpoints.
     pub identity: String,
 }

@@ -3,35 +3,32 @@
 use kinora_weights::wan::WanInput as Input;
 
 use super::{Context, Switch, VideoParams, WanPipeline};
-use crate::{Error, Result, pipelines::RunLimits, step_cache};
-
-/// Bounds on what a request may ask, far above any use.
-const MAX_STEPS: u32 = 1000;
-const MAX_SIDE: u32 = 8192;
-const MAX_FRAMES: u32 = 4097;
-const MAX_TEXT_TOKENS: usize = 4096;
+use crate::{
+    Error, Result,
+    pipelines::{
+        RunLimits,
+        clip::{ClipAsk, check_scales},
+    },
+    step_cache,
+};
 
 impl WanPipeline {
     /// Refuses what cannot be made, with words.
     pub(super) fn check(&self, params: &VideoParams, limits: RunLimits) -> Result<()> {
         let refuse = |reason: String| Err(Error::BadRequest(reason));
-        let (width, height) = (params.width, params.height);
-        let step = self.size_step();
-        if [width, height]
-            .iter()
-            .any(|side| *side == 0 || side % step != 0 || *side > MAX_SIDE)
-        {
-            return refuse(format!(
-                "{width} × {height} pixels; both must be multiples of {step}, up to {MAX_SIDE}"
-            ));
-        }
         let time = self.frame_step();
-        if params.frames == 0 || params.frames % time != 1 % time || params.frames > MAX_FRAMES {
-            return refuse(format!(
-                "{} frames; they must be one more than a multiple of {time}, up to {MAX_FRAMES}",
-                params.frames
-            ));
-        }
+        let ask = ClipAsk {
+            size: (params.width, params.height),
+            size_step: self.size_step(),
+            frames: params.frames,
+            frame_step: time,
+            frame_rate: None,
+            steps: params.steps,
+            text_tokens: params.text_tokens,
+            text_step: 1,
+            shift: params.shift,
+        };
+        ask.check()?;
         if let Some(Context { frames, overlap }) = params.context
             && (frames <= 1
                 || frames % time != 1 % time
@@ -51,33 +48,8 @@ impl WanPipeline {
                 "windows move, and steps that reuse an earlier one cannot follow".into(),
             );
         }
-        if !(1..=MAX_STEPS).contains(&params.steps) {
-            return refuse(format!(
-                "{} steps; 1 to {MAX_STEPS} are possible",
-                params.steps
-            ));
-        }
-        if !(1..=MAX_TEXT_TOKENS).contains(&params.text_tokens) {
-            return refuse(format!(
-                "{} text tokens; 1 to {MAX_TEXT_TOKENS} are possible",
-                params.text_tokens
-            ));
-        }
         step_cache::check(params.step_cache)?;
-        let numbers = [Some(params.guidance), params.guidance_2];
-        if numbers
-            .into_iter()
-            .flatten()
-            .any(|value| !value.is_finite())
-        {
-            return refuse("guidance must be a finite number".into());
-        }
-        if params
-            .shift
-            .is_some_and(|shift| !(shift.is_finite() && shift > 0.0))
-        {
-            return refuse("the shift must be above 0".into());
-        }
+        check_scales([params.guidance].into_iter().chain(params.guidance_2))?;
         let (Switch::Boundary(share) | Switch::LowShare(share)) = params.switch else {
             return self.check_frames(params, limits);
         };

@@ -4,8 +4,8 @@ use candle_core::{Device, Tensor};
 
 use crate::{
     Result,
-    pipelines::RgbImage,
-    vae::{WanTiles, WanVae, to_pixels},
+    pipelines::{RgbImage, clip::frame_times},
+    vae::{ClipTiles, Region, WanVae, to_pixels},
     vision::resample::{Filter, resize},
 };
 
@@ -47,12 +47,7 @@ impl Condition {
 
     /// The times of the frames of tokens: a given frame has no noise.
     pub fn times(&self, time: f32, frames: usize) -> Vec<f32> {
-        match self {
-            Self::FirstFrame(_) => (0..frames)
-                .map(|frame| if frame == 0 { 0.0 } else { time })
-                .collect(),
-            _ => vec![time],
-        }
+        frame_times(matches!(self, Self::FirstFrame(_)), time, frames)
     }
 
     /// What there is to identify it by.
@@ -70,9 +65,6 @@ fn fit(image: &RgbImage, width: u32, height: u32, like: &Tensor) -> Result<Tenso
     to_pixels(&[image], like.device(), like.dtype())
 }
 
-/// Where pixels of a frame lie: rows and columns, each as where they begin and how many they are.
-type Region = [(usize, usize); 2];
-
 fn crop(frames: &Tensor, [(top, height), (left, width)]: Region) -> Result<Tensor> {
     let rows = frames.narrow(2, top, height)?;
     Ok(rows.narrow(3, left, width)?.contiguous()?)
@@ -81,7 +73,7 @@ fn crop(frames: &Tensor, [(top, height), (left, width)]: Region) -> Result<Tenso
 /// Latents of a clip that comes in runs, whole or in tiles; none when the job was cancelled.
 fn encode(
     vae: &WanVae,
-    tiles: Option<WanTiles>,
+    tiles: Option<ClipTiles>,
     (width, height): (u32, u32),
     runs: usize,
     is_cancelled: &mut dyn FnMut() -> bool,
@@ -107,7 +99,7 @@ fn encode(
 /// and the format of the VAE.
 pub(super) fn encode_first(
     vae: &WanVae,
-    tiles: Option<WanTiles>,
+    tiles: Option<ClipTiles>,
     image: &RgbImage,
     (width, height): (u32, u32),
     like: &Tensor,
@@ -131,7 +123,7 @@ pub(super) fn encode_first(
 /// the others are grey.
 pub(super) fn encode_channels(
     vae: &WanVae,
-    tiles: Option<WanTiles>,
+    tiles: Option<ClipTiles>,
     (first, last): (&RgbImage, Option<&RgbImage>),
     (width, height): (u32, u32),
     frames: usize,

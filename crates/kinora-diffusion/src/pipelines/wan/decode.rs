@@ -3,103 +3,81 @@
 use std::time::Instant;
 
 use kinora_core::Stage;
-use kinora_weights::wan::{TILE_SHARED, TILE_SIDES};
+use kinora_weights::memory::TILE_SHARED;
 
-use super::{VideoParams, WanPipeline, condition::to_frames, milliseconds, run::Row};
+use super::{VideoParams, WanPipeline, condition::to_frames, run::Row};
 use crate::{
-    Error, Result,
-    pipelines::{JobTimings, RunLimits, RunWatch, picture},
-    vae::WanTiles,
+    Result,
+    pipelines::{
+        JobTimings, RunLimits, RunWatch,
+        clip::{TileChoice, decode_in_tiles},
+        milliseconds, picture,
+    },
+    vae::{ClipTiles, TileSide},
 };
 
+/// The side of the reference's own tiles, in pixels.
+const OWN_SIDE: u32 = 256;
+
 impl WanPipeline {
-    /// The tiles that a clip's frames go through the VAE in. None: they go whole, which they do where
-    /// nothing else is asked and memory is enough, or where they are no larger than a tile.
-    pub(super) fn tiles(
+    /// How a clip's frames go through the VAE; `earlier` is what an earlier attempt decided.
+    pub(super) fn choose_tiles(
         &self,
         params: &VideoParams,
         limits: RunLimits,
-    ) -> Result<Option<WanTiles>> {
+        earlier: Option<TileSide>,
+    ) -> Result<TileSide> {
         let size = (params.width, params.height);
         let bytes = self.dtype.size_in_bytes() as u64;
-        let needed = |side| {
-            let parts = &self.parts;
-            parts.tiled_decode(size, params.frames, side, bytes)
+        let choice = TileChoice {
+            asked: params.vae_tiling.then_some(OWN_SIDE),
+            whole: self.parts.estimate(size, (params.frames, 1), bytes).decode,
+            tiled: &|side| (self.parts).tiled_decode(size, params.frames, side, bytes),
         };
-        let estimate = self.parts.estimate(size, (params.frames, 1), bytes);
-        let smallest = TILE_SIDES[TILE_SIDES.len() - 1];
-        let side = if params.vae_tiling {
-            // The reference's own.
-            smallest
-        } else if !limits.is_frugal && estimate.decode <= limits.memory {
-            return Ok(None);
-        } else {
-            // After memory ran out the larger ones are not trusted.
-            let sides = if limits.is_frugal {
-                &TILE_SIDES[2..]
-            } else {
-                &TILE_SIDES[..]
-            };
-            match sides.iter().find(|side| needed(**side) <= limits.memory) {
-                Some(side) => *side,
-                None if estimate.decode <= limits.memory => return Ok(None),
-                None => {
-                    return Err(Error::OutOfMemory {
-                        needed: needed(smallest).min(estimate.decode),
-                        available: limits.memory,
-                    });
-                }
-            }
+        choice.choose(limits, earlier)
+    }
+
+    /// Tiles of that side; None where frames are no larger than one.
+    pub(super) fn tiles(&self, params: &VideoParams, tiles: TileSide) -> Option<ClipTiles> {
+        let TileSide::Of(side) = tiles else {
+            return None;
         };
         let scale = self.parts.vae.scale();
-        let tiles = WanTiles::of_pixels(side as usize, TILE_SHARED as usize, scale);
+        let tiles = ClipTiles::of_pixels(side as usize, TILE_SHARED as usize, scale);
         let [_, rows, columns] = self.latent_grid(params);
-        Ok(tiles.cuts(rows, columns).then_some(tiles))
+        tiles.cuts(rows, columns).then_some(tiles)
     }
 
     /// One row's latents as frames, each told as soon as it is there.
     pub(super) fn decode(
         &self,
-        row: &Row,
-        limits: RunLimits,
+        row: &mut Row,
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<()> {
-        let job = row.job;
+        let job = row.state.job;
         let clock = Instant::now();
-        let latents = row.condition.keep_first(row.run.latents())?;
+        let latents = row.condition.keep_first(row.state.run.latents())?;
         picture::check("latents", &latents)?;
+        row.state.keep_tiles(watch)?;
         let latents = self
             .vae
             .unscale(&to_frames(&latents)?)?
             .to_dtype(self.dtype)?;
         let (count, frames) = (latents.dim(0)?, row.params.frames);
-        let mut told = picture::Frames::new(job, frames);
-        if let Some(tiles) = self.tiles(row.params, limits)? {
+        if let Some(tiles) = self.tiles(row.params, row.state.tiles) {
             let (_, _, rows, columns) = latents.dims4()?;
             let total = (tiles.count(rows, columns) * count) as u32;
-            let (width, height) = (row.params.width, row.params.height);
-            let mut canvas = picture::Canvas::new(frames, width, height);
-            let is_done = self.vae.decode_tiles(
-                &latents,
-                tiles,
-                &mut |done| {
-                    watch.stage(job, Stage::Decoding, done as u32, total);
-                    !watch.is_cancelled(job)
-                },
-                &mut |part| canvas.put(part.frame, part.place, part.pixels),
-            )?;
-            if !is_done {
-                return Ok(());
+            let clip = (frames, (row.params.width, row.params.height));
+            let is_done = decode_in_tiles(job, clip, total, watch, |go_on, put| {
+                self.vae.decode_tiles(&latents, tiles, go_on, put)
+            })?;
+            if is_done {
+                timings[job].decoding_ms = milliseconds(clock);
             }
-            for frame in canvas.into_frames() {
-                told.tell_ready(frame, watch)?;
-            }
-            told.finish()?;
-            watch.stage(job, Stage::Decoding, total, total);
-            timings[job].decoding_ms = milliseconds(clock);
             return Ok(());
         }
+        let mut told = picture::Frames::new(job, frames);
         let mut decoding = self.vae.decoding();
         for i in 0..count {
             watch.stage(job, Stage::Decoding, i as u32, count as u32);

@@ -8,17 +8,14 @@ use kinora_core::{Expert, Stage, StagePart};
 use super::{
     Condition, VideoParams, WanPipeline,
     condition::to_frames,
-    milliseconds,
     windows::{Blend, Windows},
 };
 use crate::{
     Error, Result,
     denoisers::{WanContext, WanDenoiser, WanInput, WanText, WanTime},
     layers::Rope,
-    noise::Generator,
-    pipelines::{Checkpoint, JobTimings, RunLimits, RunWatch},
-    samplers::Run,
-    step_cache::{Anchor, Anchors, PassCaches, StepCache},
+    pipelines::{JobTimings, RunLimits, RunWatch, clip::ClipState, milliseconds},
+    step_cache::{Anchor, PassCaches, StepCache},
 };
 
 /// Tokens up to which both texts of a guided step go through the network together: more fill every
@@ -28,39 +25,26 @@ const TOGETHER: usize = 8192;
 /// One job.
 #[derive(Debug)]
 pub(super) struct Row<'a> {
-    /// Its place in the list of jobs.
-    pub job: usize,
     pub params: &'a VideoParams,
     pub positive: WanText,
     pub negative: Option<WanText>,
     /// (pictures, rows of CLIP, width)
     pub images: Option<Tensor>,
     pub condition: Condition,
-    /// Where the noise stream stands, for rules that draw at every step.
-    pub generator: Generator,
     /// The first call that the expert of little noise takes.
     pub first_low: usize,
     /// None: the network sees the whole clip.
     pub windows: Option<Windows>,
-    /// Latents on their way: (1, channels, frames, rows, columns).
-    pub run: Run,
-    /// Of its checkpoints.
-    pub identity: String,
-    /// The steps that later ones reuse.
-    pub anchors: Anchors,
+    /// Its latents are (1, channels, frames, rows, columns).
+    pub state: ClipState,
 }
 
 impl Row<'_> {
-    /// Whether no call is left.
-    pub fn is_done(&self) -> bool {
-        self.run.call().is_none()
-    }
-
     /// One after the last call of an expert.
     fn end_of(&self, expert: Expert) -> usize {
         match expert {
             Expert::High => self.first_low,
-            Expert::Low => self.run.program().calls.len(),
+            Expert::Low => self.state.run.program().calls.len(),
         }
     }
 }
@@ -153,9 +137,9 @@ impl WanPipeline {
         watch: &mut dyn RunWatch,
         timings: &mut [JobTimings],
     ) -> Result<()> {
-        let (job, end) = (row.job, row.end_of(expert));
-        let steps = row.run.program().calls.len() as u32;
-        if row.run.done() >= end || watch.is_cancelled(job) {
+        let (job, end) = (row.state.job, row.end_of(expert));
+        let steps = row.state.run.program().calls.len() as u32;
+        if row.state.run.done() >= end || watch.is_cancelled(job) {
             return Ok(());
         }
         if self.experts.are_two() {
@@ -171,7 +155,7 @@ impl WanPipeline {
         self.experts.get(expert, &mut |share| {
             watch.stage(job, Stage::Loading, (share * 100.0) as u32, 100);
         })?;
-        watch.stage(job, Stage::Generating, row.run.done() as u32, steps);
+        watch.stage(job, Stage::Generating, row.state.run.done() as u32, steps);
         timings[job].batch = 1;
         let mut latent_grid = self.latent_grid(row.params);
         if let Some(windows) = &row.windows {
@@ -186,15 +170,15 @@ impl WanPipeline {
         let denoiser = self.experts.get(expert, &mut |_| {})?;
         let rope = denoiser.positions(grid, &device)?;
         let guidance = Guidance::prepare(denoiser, row, scale, is_together)?;
-        let first = row.run.done();
-        let times = row.run.program().calls[first..end]
+        let first = row.state.run.done();
+        let times = row.state.run.program().calls[first..end]
             .iter()
             .map(|call| {
                 let times = row.condition.times(call.timestep as f32, grid[0]);
                 denoiser.embed_time(&times, &device)
             })
             .collect::<Result<Vec<_>>>()?;
-        row.anchors.forget_before(match expert {
+        row.state.anchors.forget_before(match expert {
             Expert::High => 0,
             Expert::Low => row.first_low,
         });
@@ -202,17 +186,17 @@ impl WanPipeline {
         let mut caches = guidance.caches(row.params.step_cache);
         if let Some(caches) = &mut caches {
             // The steps that an earlier attempt remembered are computed again.
-            for call in row.anchors.calls() {
-                let Some(anchor) = row.anchors.at(call) else {
+            for call in row.state.anchors.calls() {
+                let Some(anchor) = row.state.anchors.at(call) else {
                     continue;
                 };
-                let timestep = row.run.program().calls[call].timestep as f32;
+                let timestep = row.state.run.program().calls[call].timestep as f32;
                 let time = denoiser.embed_time(&row.condition.times(timestep, grid[0]), &device)?;
                 let latents = row.condition.apply(&anchor.latents)?.to_dtype(dtype)?;
                 let mut own = guidance.caches(row.params.step_cache);
                 guidance.predict(denoiser, &latents, (&time, &rope), own.as_mut())?;
                 if let Some(own) = &mut own {
-                    caches.take(own, |pass| row.anchors.is_at(pass, call));
+                    caches.take(own, |pass| row.state.anchors.is_at(pass, call));
                 }
             }
         }
@@ -223,13 +207,13 @@ impl WanPipeline {
             }
             let clock = Instant::now();
             let denoiser = self.experts.get(expert, &mut |_| {})?;
-            let input = row.run.input()?;
+            let input = row.state.run.input()?;
             let latents = row.condition.apply(&input)?.to_dtype(dtype)?;
             let velocity = match &row.windows {
                 None => guidance.predict(denoiser, &latents, (time, &rope), caches.as_mut())?,
                 Some(windows) => {
                     let mut blend = Blend::default();
-                    for window in windows.at(row.run.call().map_or(0, |call| call.step)) {
+                    for window in windows.at(row.state.run.call().map_or(0, |call| call.step)) {
                         if watch.is_cancelled(job) {
                             return Ok(());
                         }
@@ -242,8 +226,8 @@ impl WanPipeline {
                 }
             };
             if let Some(caches) = &caches {
-                let call = row.run.done();
-                row.anchors.note(
+                let call = row.state.run.done();
+                row.state.anchors.note(
                     caches,
                     &Anchor {
                         call,
@@ -251,26 +235,22 @@ impl WanPipeline {
                     },
                 );
             }
-            let noise = row.run.draw(std::slice::from_mut(&mut row.generator))?;
+            let noise = row
+                .state
+                .run
+                .draw(std::slice::from_mut(&mut row.state.generator))?;
             // Where the flow would end if it went on straight.
             let ahead = match watch.wants_preview(job) {
-                true => Some(row.run.look_ahead(&velocity)?),
+                true => Some(row.state.run.look_ahead(&velocity)?),
                 false => None,
             };
-            row.run.advance(&velocity, noise.as_ref())?;
+            row.state.run.advance(&velocity, noise.as_ref())?;
             self.device.synchronize()?;
             timings[job].generating_ms += milliseconds(clock);
-            let done = row.run.done() as u32;
+            let done = row.state.run.done() as u32;
             watch.stage(job, Stage::Generating, done, steps);
             if watch.wants_checkpoint(job) {
-                let checkpoint = Checkpoint {
-                    step: done,
-                    state: row.run.state(0)?,
-                    noise: row.generator.save(),
-                    anchors: row.anchors.store()?,
-                    identity: row.identity.clone(),
-                };
-                watch.checkpoint(job, &checkpoint)?;
+                row.state.keep(watch)?;
             }
             if let Some(ahead) = ahead {
                 self.show(row, &ahead, watch)?;
@@ -286,7 +266,7 @@ impl WanPipeline {
         let pictures = (0..frames.dim(0)?)
             .map(|i| preview.render(&frames.narrow(0, i, 1)?.contiguous()?))
             .collect::<Result<Vec<_>>>()?;
-        watch.preview_clip(row.job, pictures);
+        watch.preview_clip(row.state.job, pictures);
         Ok(())
     }
 }
