@@ -450,8 +450,8 @@ mod tests {
         assert_eq!(step([1.0, 1.0]), ([10.0, 100.0], 1));
         assert_eq!(step([1.05, 0.95]), ([10.05, 99.95], 0));
         // One of them has changed too much.
-        assert_eq!(step([1.0, 1.2]), ([10.0, 120.0], 1));
-        assert_eq!(step([f32::NAN, 1.2]).1, 1);
+        assert_eq!(step([1.0, 1.25]), ([10.0, 125.0], 1));
+        assert_eq!(step([f32::NAN, 1.25]).1, 1);
     }
 
     #[test]

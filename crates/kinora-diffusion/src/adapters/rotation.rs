@@ -7,6 +7,7 @@
 //! every row has a part of every other.
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 use crate::{Result, error::bail_shape};
 
@@ -28,19 +29,15 @@ impl Rotation {
     pub fn change(&self, base: &Tensor, weight: f64) -> Result<Tensor> {
         let size = self.blocks.dim(candle_core::D::Minus1)?;
         let rows = base.dim(0)?;
-        let matrix = base.reshape((rows, ()))?;
-        let columns = matrix.dim(1)?;
-        let rotations = self.rotations(weight)?;
-        let mut turned = matrix.flatten_all()?.to_vec1::<f32>()?;
-        let per_stage = rows / size.max(1) * size * size;
-        for (stage, blocks) in rotations.chunks_exact(per_stage.max(1)).enumerate() {
-            let place = |row: usize| match self.is_staged {
-                true => butterfly(row, stage, size),
-                false => row,
+        let mut turned = base.reshape((rows, ()))?;
+        let shape = (rows / size.max(1), size, size);
+        for (stage, blocks) in self.rotations(weight)?.into_iter().enumerate() {
+            let blocks = Tensor::from_vec(blocks, shape, base.device())?;
+            turned = match self.is_staged {
+                true => turn_butterfly(&turned, &blocks, stage)?,
+                false => turn(&turned, &blocks.t()?.contiguous()?)?,
             };
-            turned = turn(&turned, blocks, size, columns, !self.is_staged, place);
         }
-        let mut turned = Tensor::from_vec(turned, (rows, columns), base.device())?;
         if let Some(rescale) = &self.rescale {
             let factors = ((rescale.reshape((rows, 1))? - 1.0)? * weight)?;
             turned = turned.broadcast_mul(&(factors + 1.0)?)?;
@@ -48,13 +45,15 @@ impl Rotation {
         Ok((turned.reshape(base.dims())? - base)?)
     }
 
-    /// The rotations of all blocks, one after another, as far from the unit matrix as the weight says.
-    fn rotations(&self, weight: f64) -> Result<Vec<f32>> {
+    /// The rotations of each stage's blocks, one after another, as far from the unit matrix as the
+    /// weight says.
+    fn rotations(&self, weight: f64) -> Result<Vec<Vec<f32>>> {
         let dims = self.blocks.dims();
         let size = dims.last().copied().unwrap_or(0);
+        let per_block = (size * size).max(1);
         let numbers = self.blocks.flatten_all()?.to_vec1::<f32>()?;
         let mut skew = Vec::with_capacity(numbers.len());
-        for block in numbers.chunks_exact((size * size).max(1)) {
+        for block in numbers.chunks_exact(per_block) {
             for row in 0..size {
                 for column in 0..size {
                     let difference = block[row * size + column] - block[column * size + row];
@@ -72,17 +71,25 @@ impl Rotation {
             skew.iter_mut()
                 .for_each(|number| *number *= self.most / length);
         }
-        let mut rotations = Vec::with_capacity(skew.len());
-        for skew in skew.chunks_exact((size * size).max(1)) {
-            let Some(rotation) = cayley(skew, size) else {
-                bail_shape!("a block of a rotation that cannot be solved for");
-            };
-            for (at, number) in rotation.into_iter().enumerate() {
+        let rotate = |skew: &[f64]| {
+            let rotation = cayley(skew, size)?.into_iter().enumerate();
+            let towards = |(at, number): (usize, f64)| {
                 let unit = f64::from(u8::from(at / size == at % size));
-                rotations.push((unit + weight * (number - unit)) as f32);
-            }
-        }
-        Ok(rotations)
+                (unit + weight * (number - unit)) as f32
+            };
+            Some(rotation.map(towards).collect::<Vec<f32>>())
+        };
+        let rotations: Option<Vec<Vec<f32>>> =
+            skew.par_chunks_exact(per_block).map(rotate).collect();
+        let Some(rotations) = rotations else {
+            bail_shape!("a block of a rotation that cannot be solved for");
+        };
+        let stages = match (self.is_staged, dims) {
+            (true, [stages, ..]) => *stages,
+            _ => 1,
+        };
+        let per_stage = (rotations.len() / stages.max(1)).max(1);
+        Ok(rotations.chunks(per_stage).map(<[_]>::concat).collect())
     }
 }
 
@@ -94,33 +101,27 @@ fn butterfly(row: usize, stage: usize, size: usize) -> usize {
     run * 2 * half + within % 2 * half + within / 2
 }
 
-/// Turns a matrix of so many columns: the rows of each block, taken from and put back to their
-/// places. `is_turned_back` takes the transposed block.
-fn turn(
-    numbers: &[f32],
-    blocks: &[f32],
-    size: usize,
-    columns: usize,
-    is_turned_back: bool,
-    place: impl Fn(usize) -> usize,
-) -> Vec<f32> {
-    let mut turned = vec![0f32; numbers.len()];
-    for (block, rotation) in blocks.chunks_exact(size * size).enumerate() {
-        for to in 0..size {
-            let out = &mut turned[place(block * size + to) * columns..][..columns];
-            for from in 0..size {
-                let factor = match is_turned_back {
-                    true => rotation[from * size + to],
-                    false => rotation[to * size + from],
-                };
-                let row = &numbers[place(block * size + from) * columns..][..columns];
-                for (out, number) in out.iter_mut().zip(row) {
-                    *out += factor * number;
-                }
-            }
-        }
+/// Turns a matrix, (rows, columns), by blocks of its rows, (blocks, size, size).
+fn turn(matrix: &Tensor, blocks: &Tensor) -> Result<Tensor> {
+    let (count, size, _) = blocks.dims3()?;
+    let (rows, columns) = matrix.dims2()?;
+    let parts = matrix.reshape((count, size, columns))?;
+    Ok(blocks.matmul(&parts)?.reshape((rows, columns))?)
+}
+
+/// The same for blocks of a stage, whose rows lie apart.
+fn turn_butterfly(matrix: &Tensor, blocks: &Tensor, stage: usize) -> Result<Tensor> {
+    let (rows, size) = (matrix.dim(0)?, blocks.dim(1)?);
+    let mut places = vec![0u32; rows];
+    let mut back = vec![0u32; rows];
+    for (row, place) in places.iter_mut().enumerate() {
+        let at = butterfly(row, stage, size);
+        *place = at as u32;
+        back[at] = row as u32;
     }
-    turned
+    let index = |rows: Vec<u32>| Tensor::new(rows, matrix.device());
+    let turned = turn(&matrix.index_select(&index(places)?, 0)?, blocks)?;
+    Ok(turned.index_select(&index(back)?, 0)?)
 }
 
 /// (1 + Q)(1 − Q)⁻¹ of a skew matrix Q, row by row; None when numbers are not finite. The two factors
