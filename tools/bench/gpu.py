@@ -22,7 +22,10 @@ CASES = {
     "flux_dev": ("flux", "FluxTransformer2DModel", "1024 × 1024", (512, 1, 64, 64), (7, 1, 4, 6)),
     "sdxl": ("unet", "UNet2DConditionModel", "1024 × 1024, two rows", (77, 1, 128, 128), (7, 1, 8, 12)),
     "wan22_i2v_a14b": ("wan", "WanTransformer3DModel", "832 × 480, 81 frames", (512, 21, 60, 104), (7, 3, 4, 6)),
+    "ltx2": ("ltx2", "LTX2VideoTransformer3DModel", "768 × 512, 121 frames, sound", (1024, 16, 16, 24), (7, 2, 3, 4)),
 }
+# Of LTX-2's sound, for each latent frame of the clip.
+SOUND_TOKENS = 8
 
 
 def config_of(name: str, tiny: bool) -> Path:
@@ -65,6 +68,15 @@ def reference(name: str, tiny: bool, device: str, dtype: str, rounds: int, compi
             sample=draw(2, 4, rows, columns), timestep=time_of(2),
             encoder_hidden_states=draw(2, text, config["cross_attention_dim"]),
             added_cond_kwargs=dict(text_embeds=draw(2, pooled), time_ids=draw(2, 6)))
+    elif name == "ltx2":
+        heard = frames * SOUND_TOKENS
+        inputs = dict(
+            hidden_states=draw(1, frames * rows * columns, config["in_channels"]),
+            audio_hidden_states=draw(1, heard, config["audio_in_channels"]),
+            encoder_hidden_states=draw(1, text, config["caption_channels"]),
+            audio_encoder_hidden_states=draw(1, text, config["caption_channels"]),
+            timestep=time_of(1), sigma=time_of(1), num_frames=frames, height=rows, width=columns, fps=24.0,
+            audio_num_frames=heard)
     else:
         inputs = dict(
             hidden_states=draw(1, config["in_channels"], frames, rows, columns), timestep=time_of(1),

@@ -1,5 +1,5 @@
 //! Times one step of whole denoisers with random weights, for comparison with the reference library:
-//! `bench_gpu flux|unet|wan CONFIG SIZES DEVICE DTYPE ROUNDS`, as `tools/bench/gpu.py` calls it.
+//! `bench_gpu flux|unet|wan|ltx2 CONFIG SIZES DEVICE DTYPE ROUNDS`, as `tools/bench/gpu.py` calls it.
 //!
 //! CONFIG is the network's `config.json`; SIZES are `text tokens,frames,rows,columns` of the latents
 //! that it sees (FLUX.1: of its tokens); DEVICE is cpu or cuda; DTYPE is f32 or bf16. Weights are drawn
@@ -19,15 +19,23 @@ use candle_core::{DType, Device, Tensor};
 use half::bf16;
 use kinora_diffusion::{
     Result,
-    denoisers::{FluxDenoiser, FluxInput, UnetDenoiser, UnetInput, WanDenoiser, WanInput, WanText},
+    denoisers::{
+        FluxDenoiser, FluxInput, Ltx2Blindness, Ltx2Denoiser, Ltx2Input, UnetDenoiser, UnetInput,
+        WanDenoiser, WanInput, WanText,
+    },
     layers::{TensorSource, Weights},
+    text::Ltx2Text,
 };
-use kinora_weights::{FluxConfig, UnetConfig, WanConfig};
+use kinora_weights::{FluxConfig, LtxConfig, UnetConfig, WanConfig};
+
+/// Of LTX-2's clips.
+const FRAME_RATE: f64 = 24.0;
+/// Of LTX-2's sound, for each latent frame of the clip: a third of a second.
+const SOUND_TOKENS: usize = 8;
 
 fn main() -> std::result::Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().collect();
-    let usage =
-        "usage: bench_gpu flux|unet|wan CONFIG TEXT,FRAMES,ROWS,COLUMNS cpu|cuda f32|bf16 ROUNDS";
+    let usage = "usage: bench_gpu flux|unet|wan|ltx2 CONFIG TEXT,FRAMES,ROWS,COLUMNS cpu|cuda f32|bf16 ROUNDS";
     let [_, network, config, sizes, device, dtype, rounds] = args.as_slice() else {
         return Err(usage.into());
     };
@@ -108,6 +116,36 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
                 rope: &rope,
             };
             place.measure(rounds, || net.forward(&input))?
+        }
+        "ltx2" => {
+            let config = LtxConfig::read(config)?;
+            let net = place.load(|weights| Ltx2Denoiser::load(weights, &config, &mut |_| {}))?;
+            let (Some(sound), Some(width)) = (&config.audio, config.caption_channels) else {
+                return Err("it is not a network of pictures and sound".into());
+            };
+            let heard = frames * SOUND_TOKENS;
+            let positions =
+                net.positions([frames, rows, columns], FRAME_RATE, heard, &place.device)?;
+            let words = Ltx2Text {
+                video: place.random(&[1, text, width])?,
+                audio: place.random(&[1, text, width])?,
+            };
+            let (video, audio) = (
+                place.random(&[1, frames * rows * columns, config.in_channels])?,
+                place.random(&[1, heard, sound.in_channels])?,
+            );
+            let context = net.prepare_context(&[&words])?;
+            let time = net.embed_time(&[500.0], 500.0, false, &place.device)?;
+            let input = Ltx2Input {
+                video: &video,
+                audio: &audio,
+                context: &context,
+                time: &time,
+                positions: &positions,
+                blindness: Ltx2Blindness::default(),
+            };
+            // The reference's call makes both as well.
+            place.measure(rounds, || Ok(net.forward(&input)?.0))?
         }
         _ => return Err(usage.into()),
     };

@@ -119,11 +119,10 @@ export function PictureField({
               )}
             </div>
             <div className="flex min-w-0 flex-1 flex-col items-start gap-1.5">
-              <p className="text-ink-2 tnum text-xs">
-                {size ? `${size.width} × ${size.height} pixels` : '\u00a0'}
-              </p>
-              <div className="flex flex-wrap items-center gap-1.5">
-                {size && actions?.(size)}
+              <div className="flex w-full items-center gap-1.5">
+                <p className="text-ink-2 tnum min-w-0 flex-1 text-xs">
+                  {size ? `${size.width} × ${size.height} pixels` : '\u00a0'}
+                </p>
                 <IconButton
                   size="sm"
                   label="Choose another file"
@@ -143,6 +142,9 @@ export function PictureField({
                   <X size={15} aria-hidden="true" />
                 </IconButton>
               </div>
+              {size && actions && (
+                <div className="flex flex-wrap items-center gap-1.5">{actions(size)}</div>
+              )}
             </div>
           </>
         )}
